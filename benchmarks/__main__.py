@@ -1,0 +1,12 @@
+"""Every question, one after the other, and the results into docs/. This is what `make bench` runs."""
+
+from benchmarks.broadcast import broadcast
+from benchmarks.command import main
+from benchmarks.hop_latency import hop_latency
+from benchmarks.publication import publish
+from benchmarks.start_time import start_time
+from benchmarks.task_rate import task_rate
+from benchmarks.tree_scale import tree_scale
+
+if __name__ == "__main__":
+    publish(*main([hop_latency, broadcast, task_rate, start_time, tree_scale]))

@@ -1,0 +1,117 @@
+"""The two systems whose engines are addressed by number: hiersched and stock ipyparallel."""
+
+import os
+from collections.abc import Callable
+
+from benchmarks.functions import nothing, nothing_of
+from benchmarks.peer import OURS, START_S_MAX, ExecutorPeer, Peer
+
+
+class Hiersched(ExecutorPeer):
+    """Ours. One call goes to one named engine; submits go through the executor."""
+
+    label = OURS
+
+    def load(self) -> None:
+        """Import hiersched."""
+        import hiersched
+
+        self._package = hiersched
+
+    def start(self, n: int) -> None:
+        """A cluster with the plan it chooses by itself."""
+        self._cluster = self._package.Cluster(n=n)
+        self._client = self._cluster.start_and_connect_sync()
+        self._all = self._client[:]
+        assert len(set(self.engine_pids())) == n
+        self._one = self._client[0]
+        self._balanced = self._client.load_balanced_view()
+        self.executor = self._client.executor()
+
+    def stop(self) -> None:
+        """Stop the cluster."""
+        self._cluster.stop_cluster_sync()
+
+    def engine_pids(self) -> list[int]:
+        """Process ids of the engines."""
+        return self._all.apply_sync(os.getpid)
+
+    def one_call(self) -> None:
+        """A no-op on engine 0."""
+        self._one.apply_sync(nothing)
+
+    def all_call(self, function: Callable[..., object], *arguments: object, view: str = "") -> list[object]:
+        """`function(*arguments)` on every engine. There is one kind of view, so `view` is not used."""
+        return self._all.apply_sync(function, *arguments)
+
+    def push_all(self, value: object, *, view: str = "") -> None:
+        """`value` into the namespace of every engine."""
+        self._all.push({"value": value}, block=True)
+
+    def map_many(self, count: int, *, chunksize: int | None = None) -> None:
+        """A no-op over `count` items through the load-balanced view; None chooses the chunks by itself."""
+        results = self._balanced.map_sync(nothing_of, range(count), chunksize=chunksize)
+        assert len(results) == count
+
+    def executor_map_many(self, count: int) -> None:
+        """A no-op over `count` items through the executor, which chooses the chunks by itself."""
+        results = list(self.executor.map(nothing_of, range(count)))
+        assert len(results) == count
+
+
+class Ipyparallel(Peer):
+    """Stock ipyparallel with its default controller. `view` is direct, broadcast or coalescing."""
+
+    label = "ipyparallel"
+
+    def load(self) -> None:
+        """Import ipyparallel."""
+        import ipyparallel
+
+        self._package = ipyparallel
+
+    def start(self, n: int) -> None:
+        """A cluster of local processes, as `ipp.Cluster(n=n)` starts it."""
+        self._cluster = self._package.Cluster(n=n, log_level=40, engine_timeout=START_S_MAX)
+        self._client = self._cluster.start_and_connect_sync(activate=False)
+        self._views = {
+            "direct": self._client[:],
+            "broadcast": self._client.broadcast_view(),
+            "coalescing": self._client.broadcast_view(is_coalescing=True),
+        }
+        assert len(set(self.engine_pids())) == n
+        self._one = self._client[0]
+        self._balanced = self._client.load_balanced_view()
+
+    def stop(self) -> None:
+        """Close the client and stop the cluster."""
+        self._client.close()
+        self._cluster.stop_cluster_sync()
+
+    def engine_pids(self) -> list[int]:
+        """Process ids of the engines."""
+        return self._views["direct"].apply_sync(os.getpid)
+
+    def one_call(self) -> None:
+        """A no-op on engine 0 through a DirectView."""
+        self._one.apply_sync(nothing)
+
+    def all_call(self, function: Callable[..., object], *arguments: object, view: str) -> list[object]:
+        """`function(*arguments)` on every engine."""
+        return self._views[view].apply_sync(function, *arguments)
+
+    def push_all(self, value: object, *, view: str) -> None:
+        """`value` into the namespace of every engine."""
+        self._views[view].push({"value": value}, block=True)
+
+    def submit_many(self, count: int) -> None:
+        """`count` no-ops through the load-balanced view, one apply_async each."""
+        apply_async = self._balanced.apply_async
+        results = [apply_async(nothing) for _ in range(count)]
+        for result in results:
+            result.get()
+
+    def map_many(self, count: int, *, chunksize: int = 1) -> None:
+        """A no-op over `count` items through the load-balanced view."""
+        results = self._balanced.map_sync(nothing_of, range(count), chunksize=chunksize)
+        assert len(results) == count

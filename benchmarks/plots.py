@@ -1,0 +1,149 @@
+"""Pictures of the reports: one file per question, one panel per case.
+
+A case measured at three or more numbers of engines becomes lines over that number, any other one bars at its largest
+number. Both have logarithmic axes, since peers differ by orders of magnitude; equal distances are equal ratios. A log
+axis has no zero, so what is missing is left out of lines and named among bars.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from benchmarks.report import MISSING, Report, Row, by_case, show
+
+PANEL_INCHES = (6.2, 3.9)
+COLUMNS_MAX = 2
+LINE_NS_MIN = 3
+OURS_COLOR = "#0b62a8"
+PEER_COLORS = ("#d1602d", "#3c8d5a", "#8a5aa8", "#b08a1e", "#5d6b78", "#b8456b", "#4a9aa8")
+BAR_COLOR = "#b9c2ca"
+TEXT_COLOR = "#2b3138"
+GRID_COLOR = "#e4e8ec"
+STYLE = {
+    "font.size": 10,
+    "text.color": TEXT_COLOR,
+    "axes.labelcolor": TEXT_COLOR,
+    "axes.edgecolor": "#9aa4ae",
+    "xtick.color": TEXT_COLOR,
+    "ytick.color": TEXT_COLOR,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.axisbelow": True,
+}
+OURS_NAME = "hiersched"
+
+
+def draw(report: Report, path: Path) -> None:
+    """Write the picture of `report` to `path` (PNG)."""
+    panels = [rows for rows in by_case(report.rows).values() if _drawable(rows)]
+    if not panels:
+        return
+    columns = min(COLUMNS_MAX, len(panels))
+    lines = math.ceil(len(panels) / columns)
+    size = (PANEL_INCHES[0] * columns, PANEL_INCHES[1] * lines + 0.4)
+    with pyplot.rc_context(STYLE):
+        figure, grid = pyplot.subplots(lines, columns, figsize=size, squeeze=False, layout="constrained")
+        for axes, rows in zip(grid.flat, panels, strict=False):
+            draw_panel(axes, rows)
+        for axes in grid.flat[len(panels) :]:
+            axes.set_axis_off()
+        figure.suptitle(report.title, x=0.01, ha="left", fontsize=14, fontweight="bold")
+        figure.savefig(path, dpi=130, facecolor="white")
+        pyplot.close(figure)
+
+
+def draw_panel(axes: Axes, rows: Sequence[Row]) -> None:
+    """One case."""
+    better = "higher is better" if rows[0].higher_is_better else "lower is better"
+    if len({row.n for row in rows}) >= LINE_NS_MIN:
+        _draw_lines(axes, rows)
+        axes.set_title(rows[0].case)
+        axes.set_ylabel(f"{rows[0].unit} ({better})")
+    else:
+        row = max(rows, key=lambda row: row.n)
+        _draw_bars(axes, row)
+        axes.set_title(f"{row.case}, n={row.n}")
+        axes.set_xlabel(f"{row.unit} ({better})")
+
+
+def _drawable(rows: Sequence[Row]) -> bool:
+    return any(value is not None for row in rows for value in (row.ours, *row.peers.values()))
+
+
+def _draw_lines(axes: Axes, rows: Sequence[Row]) -> None:
+    ordered = sorted(rows, key=lambda row: row.n)
+    series = {OURS_NAME: [(row.n, row.ours) for row in ordered]}
+    for name in dict.fromkeys(name for row in ordered for name in row.peers):
+        series[name] = [(row.n, row.peers.get(name)) for row in ordered]
+    colors = iter(PEER_COLORS * len(series))
+    for name, points in series.items():
+        known = [(n, value) for n, value in points if value is not None]
+        if not known:
+            continue
+        ours = name == OURS_NAME
+        axes.plot(
+            *zip(*known, strict=True),
+            label=name,
+            color=OURS_COLOR if ours else next(colors),
+            linewidth=2.6 if ours else 1.5,
+            marker="o",
+            markersize=5 if ours else 4,
+            zorder=3 if ours else 2,
+        )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.xaxis.set_major_locator(FixedLocator([row.n for row in ordered]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,.0f}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    _plain_log_ticks(axes.yaxis)
+    axes.set_xlabel("engines")
+    axes.grid(color=GRID_COLOR)
+    axes.legend(frameon=False, fontsize=9)
+
+
+def _draw_bars(axes: Axes, row: Row) -> None:
+    """Best on top, ours in colour, the missing at the bottom."""
+    named = [(OURS_NAME, row.ours), *row.peers.items()]
+    known = [(name, value) for name, value in named if value is not None]
+    known.sort(key=lambda pair: pair[1], reverse=row.higher_is_better)
+    values = [value for _, value in known]
+    left = 10 ** math.floor(math.log10(min(values)) - 0.3)
+    names = [name for name, _ in known] + [name for name, value in named if value is None]
+    axes.set_xscale("log")
+    axes.set_xlim(left, max(values) * 6)
+    for place, (name, value) in enumerate(known):
+        color = OURS_COLOR if name == OURS_NAME else BAR_COLOR
+        axes.barh(place, value - left, left=left, color=color, height=0.68)
+        axes.annotate(show(value), (value, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=9)
+    for place in range(len(known), len(names)):
+        axes.annotate(MISSING, (left, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=9)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    _plain_log_ticks(axes.xaxis)
+    axes.grid(axis="x", color=GRID_COLOR)
+
+
+def _plain_log_ticks(axis: matplotlib.axis.Axis) -> None:
+    """Powers of ten, written out."""
+    axis.set_major_locator(LogLocator(base=10))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def draw_all(reports: Sequence[Report], directory: Path) -> None:
+    """Write a picture per report into `directory`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for report in reports:
+        draw(report, directory / f"{report.question}.png")

@@ -1,0 +1,181 @@
+"""Pools of anonymous workers: whichever is free takes the next task."""
+
+import os
+import shutil
+import sys
+from typing import Any
+
+from benchmarks.functions import nothing, nothing_of, pid_after
+from benchmarks.peer import ExecutorPeer, Peer, PeerMissing, wait_for_workers
+
+
+class ProcessPool(ExecutorPeer):
+    """The standard library's pool."""
+
+    label = "ProcessPoolExecutor"
+
+    def load(self) -> None:
+        """Import the pool."""
+        from concurrent.futures import ProcessPoolExecutor
+
+        self._open = ProcessPoolExecutor
+
+    def start(self, n: int) -> None:
+        """A pool of `n` processes; they come up as work arrives, so all of them are asked once."""
+        self.executor = self._open(n)
+        wait_for_workers(self.executor.submit, n)
+
+
+class Loky(ExecutorPeer):
+    """loky's reusable executor, which joblib uses too."""
+
+    label = "loky"
+
+    def load(self) -> None:
+        """Import loky."""
+        import loky
+
+        self._package = loky
+
+    def start(self, n: int) -> None:
+        """An executor of `n` processes that never retire while idle."""
+        self.executor = self._package.get_reusable_executor(n, timeout=None)
+        wait_for_workers(self.executor.submit, n)
+
+
+class MpiFutures(ExecutorPeer):
+    """mpi4py.futures: the host is the first rank of an MPI job, the workers are the other `n`."""
+
+    label = "mpi4py.futures"
+
+    @classmethod
+    def command(cls, n: int) -> list[str]:
+        """The host under mpiexec. Raises PeerMissing without an MPI runtime."""
+        beside_python = os.path.dirname(sys.executable)
+        mpiexec = shutil.which("mpiexec", path=os.pathsep.join([beside_python, os.environ.get("PATH", os.defpath)]))
+        if mpiexec is None:
+            raise PeerMissing("no mpiexec: an MPI runtime is needed, for instance from `pip install mpich`")
+        return [mpiexec, "-n", str(n + 1), sys.executable, "-m", "mpi4py.futures"]
+
+    def load(self) -> None:
+        """Import the executor."""
+        from mpi4py.futures import MPIPoolExecutor
+
+        self._open = MPIPoolExecutor
+
+    def start(self, n: int) -> None:
+        """The executor over the ranks that mpiexec has started."""
+        self.executor = self._open(n)
+        wait_for_workers(self.executor.submit, n)
+
+
+class Dask(Peer):
+    """dask.distributed with `n` worker processes of one thread."""
+
+    label = "dask.distributed"
+
+    def load(self) -> None:
+        """Import distributed."""
+        import distributed
+
+        self._package = distributed
+
+    def start(self, n: int) -> None:
+        """A local cluster without dashboard."""
+        self._cluster = self._package.LocalCluster(
+            n_workers=n, threads_per_worker=1, processes=True, dashboard_address=None, local_directory=self.directory
+        )
+        self._client = self._package.Client(self._cluster)
+        self._client.wait_for_workers(n)
+        assert len(set(self._client.run(os.getpid).values())) == n
+
+    def stop(self) -> None:
+        """Close the client and the cluster."""
+        self._client.close()
+        self._cluster.close()
+
+    def one_call(self) -> None:
+        """A no-op; pure=False, for a pure one would be answered from the cache."""
+        self._client.submit(nothing, pure=False).result()
+
+    def submit_many(self, count: int) -> None:
+        """`count` no-ops, one submit each."""
+        submit = self._client.submit
+        self._client.gather([submit(nothing, pure=False) for _ in range(count)])
+
+    def map_many(self, count: int) -> None:
+        """A no-op over `count` items, each a task: Client.map knows no chunks."""
+        results = self._client.gather(self._client.map(nothing_of, range(count), pure=False))
+        assert len(results) == count
+
+
+class Ray(Peer):
+    """ray with `n` processors, hence `n` workers."""
+
+    label = "ray"
+
+    def load(self) -> None:
+        """Import ray, its usage reports off."""
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        import ray
+        from ray.util.multiprocessing import Pool
+
+        self._package = ray
+        self._pool_of = Pool
+
+    def start(self, n: int) -> None:
+        """A local node without dashboard."""
+        self._package.init(num_cpus=n, include_dashboard=False, log_to_driver=False, _temp_dir=self.directory)
+        self._nothing = self._package.remote(nothing)
+        pid = self._package.remote(pid_after)
+        wait_for_workers(lambda _, delay_s: pid.remote(delay_s).future(), n)
+        self._n = n
+        self._pool: Any = None
+
+    def stop(self) -> None:
+        """Shut the node down."""
+        self._package.shutdown()
+
+    def one_call(self) -> None:
+        """A no-op as a remote task."""
+        self._package.get(self._nothing.remote())
+
+    def submit_many(self, count: int) -> None:
+        """`count` no-ops, one remote task each."""
+        remote = self._nothing.remote
+        self._package.get([remote() for _ in range(count)])
+
+    def map_many(self, count: int, *, chunksize: int) -> None:
+        """A no-op over `count` items through ray's own multiprocessing pool, opened at the first map."""
+        if self._pool is None:
+            self._pool = self._pool_of(processes=self._n)
+        results = self._pool.map(nothing_of, range(count), chunksize=chunksize)
+        assert len(results) == count
+
+
+class Joblib(Peer):
+    """joblib.Parallel over its loky backend, which chooses its batches by itself."""
+
+    label = "joblib (loky)"
+
+    def load(self) -> None:
+        """Import joblib."""
+        import joblib
+
+        self._package = joblib
+
+    def start(self, n: int) -> None:
+        """A pool that stays open between calls."""
+        self._parallel = self._package.Parallel(n_jobs=n, backend="loky")
+        self._parallel.__enter__()
+        self.map_many(n)
+
+    def stop(self) -> None:
+        """Close the pool."""
+        self._parallel.__exit__(None, None, None)
+
+    def map_many(self, count: int) -> None:
+        """A no-op over `count` items."""
+        call = self._package.delayed(nothing_of)
+        results = self._parallel(call(item) for item in range(count))
+        assert len(results) == count

@@ -1,0 +1,255 @@
+"""A map whose chunks go to whichever engine is free.
+
+Few chunks are out at a time; each that ends makes room for the next, whose size has learnt from it. Whoever learns of
+an end feeds the map: the user's thread while it waits, the session's thread while nobody does. One thread feeds at a
+time. A thread that comes while another feeds leaves at once, and the feeder looks again before it stops, both under the
+lock, so no room is ever overlooked. Packing and sending happen outside the lock.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from hiersched.client.map_run import Chunk, Pack
+from hiersched.errors import TaskCancelled
+from hiersched.limits import MAP_CHUNKS_OUTSTANDING_MAX, MAP_CHUNKS_PER_ENGINE_MAX
+
+if TYPE_CHECKING:
+    from hiersched.client.chunks import ChunkSizer
+    from hiersched.client.pending import Pending
+    from hiersched.client.session import Session
+    from hiersched.data.outcomes import Outcome
+
+class BalancedMap:
+    """A run over `columns`, sliceable sequences of one length, one per argument of the function.
+
+    pack: makes the call of one chunk of its slices. error: why the map ended early: a chunk that could not be packed or
+    sent, or TaskCancelled.
+    """
+
+    def __init__(self, session: Session, columns: Sequence[Any], *, pack: Pack, sizer: ChunkSizer, name: str) -> None:
+        self.session = session
+        self.name = name
+        self.count = len(columns[0])
+        self.chunks: list[Chunk] = []  # in the order of the items
+        self.error: BaseException | None = None
+        self.cancelled = False
+        self.failed = False
+        self.progress = 0  # items whose chunk is back
+        self._columns = columns
+        self._pack = pack
+        self._sizer = sizer
+        self._claimed = 0  # items cut off for chunks
+        self._sent = 0  # items of the chunks listed
+        self._flying: dict[Chunk, None] = {}  # oldest first
+        self._ended: list[Chunk] = []  # in the order they came back
+        self._feeding = False
+        self._callbacks: list[Callable[[BalancedMap], None]] = []
+        self._changed = threading.Condition()
+
+    # --- feeding ------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Send the first chunks. Raises what packing or sending them raises."""
+        self._feed()
+        if self.error is not None:
+            raise self.error
+
+    def _feed(self) -> None:
+        """Send chunks while there is room, unless another thread is at it."""
+        with self._changed:
+            if self._feeding:
+                return
+            self._feeding = True
+        chunk = self._claim()
+        while chunk is not None:
+            try:
+                self._send(chunk)
+            except Exception as error:
+                self._end(error)
+            except BaseException as error:
+                self._end(error)
+                self._claim()
+                raise
+            chunk = self._claim()
+
+    def _claim(self) -> Chunk | None:
+        """Cut off the next chunk, or stop feeding."""
+        engines = max(self.session.dispatch_width(), 1)
+        flying_max = engines * MAP_CHUNKS_PER_ENGINE_MAX if self._sizer.adaptive else MAP_CHUNKS_OUTSTANDING_MAX
+        with self._changed:
+            if self.error is None and self._claimed < self.count and len(self._flying) < flying_max:
+                left = self.count - self._claimed
+                items = min(self._sizer.next_items(engines, left), left)
+                chunk = Chunk(self._claimed, items)
+                self._claimed += items
+                return chunk
+            self._feeding = False
+            self._changed.notify_all()
+            return None
+
+    def _send(self, chunk: Chunk) -> None:
+        """Pack and submit one chunk."""
+        stop = chunk.start + chunk.count
+        pending = self.session.task(self._pack(tuple(column[chunk.start : stop] for column in self._columns)))
+        with self._changed:
+            chunk.pending = pending
+            self.chunks.append(chunk)
+            self._sent += chunk.count
+            self._flying[chunk] = None
+            self._changed.notify_all()
+            late = self.error is not None
+        if late:
+            self.session.cancel((pending,))
+        pending.add_done_callback(partial(self._on_done, chunk))
+
+    def _on_done(self, chunk: Chunk, pending: Pending) -> None:
+        """Take note of a chunk that is back, once, and send more."""
+        with self._changed:
+            if chunk.settled:
+                return
+            chunk.settled = True
+            del self._flying[chunk]
+            self._ended.append(chunk)
+            self.progress += chunk.count
+            outcome = pending.outcomes[0]
+            if outcome.error is not None:
+                self.failed = True
+            else:
+                self._sizer.learn(chunk.count, outcome.ended - outcome.started)
+            callbacks = self._take_callbacks() if self.done else []
+            self._changed.notify_all()
+        self._feed()
+        for callback in callbacks:
+            callback(self)
+
+    def _end(self, error: BaseException) -> None:
+        """Send no more and withdraw what is out; the map ends now."""
+        with self._changed:
+            if self.done:
+                return
+            self.error = error
+            self.failed = True
+            self.cancelled = isinstance(error, TaskCancelled)
+            callbacks = self._take_callbacks()
+            flying = [chunk.pending for chunk in self._flying]
+            self._changed.notify_all()
+        self.session.cancel(flying)
+        for callback in callbacks:
+            callback(self)
+
+    def cancel(self) -> None:
+        """End the map. Chunks that already run are left to end, and what they give is dropped."""
+        self._end(TaskCancelled(f"the map of {self.name} was cancelled with {self.progress} of {self.count} items done"))
+
+    # --- state --------------------------------------------------------------------------------------------------------
+
+    @property
+    def done(self) -> bool:
+        """Whether all chunks are back, or the map ended early."""
+        return self.progress == self.count or self.error is not None
+
+    @property
+    def outcomes(self) -> list[Outcome | None]:
+        """How each chunk sent so far ended."""
+        return [chunk.outcome for chunk in self.chunks]
+
+    def add_done_callback(self, callback: Callable[[BalancedMap], None]) -> None:
+        """Call `callback(self)` once when the map ends; at once if it has. It may run in the session's thread."""
+        with self._changed:
+            if not self.done:
+                self._callbacks.append(callback)
+                return
+        callback(self)
+
+    def _take_callbacks(self) -> list[Callable[[BalancedMap], None]]:
+        callbacks, self._callbacks = self._callbacks, []
+        return callbacks
+
+    def late(self) -> str:
+        """How far it is."""
+        return f"{self.progress} of {self.count} items done, {len(self._flying)} chunks out"
+
+    # --- waiting ------------------------------------------------------------------------------------------------------
+
+    def wait(self, timeout_s: float | None) -> bool:
+        """Block until the map ends; False if it has not within `timeout_s`."""
+        ends_at = None if timeout_s is None else time.monotonic() + timeout_s
+        while not self.done:
+            if not self._wait_for_oldest(ends_at):
+                return self.done
+        return True
+
+    def in_order(self, timeout_s: float | None = None) -> Iterator[Chunk]:
+        """The chunks in the order of the items, each once it is back.
+
+        Raises TimeoutError `timeout_s` after the first was asked for, and `error` behind the last chunk sent.
+        """
+        ends_at = None if timeout_s is None else time.monotonic() + timeout_s
+        index = 0
+        while True:
+            while index >= len(self.chunks):
+                if self._sent == self.count:
+                    return
+                if self.error is not None:
+                    raise self.error
+                if not self._wait_for_oldest(ends_at):
+                    raise TimeoutError(f"map of {self.name}: {self.late()} within {timeout_s} s")
+            chunk = self.chunks[index]
+            if not self._wait_for(chunk, ends_at):
+                raise TimeoutError(f"map of {self.name}: {self.late()} within {timeout_s} s")
+            yield chunk
+            index += 1
+
+    def as_done(self) -> Iterator[Chunk]:
+        """The chunks as they come back. Raises `error` where the map ended early."""
+        index = 0
+        while True:
+            while index >= len(self._ended):
+                if self.progress == self.count:
+                    return
+                if self.error is not None:
+                    raise self.error
+                self._wait_for_any()
+            yield self._ended[index]
+            index += 1
+
+    def _wait_for(self, chunk: Chunk, ends_at: float | None) -> bool:
+        """Block until `chunk` is back; False if it is not by `ends_at`."""
+        pending = chunk.pending
+        if not pending.done and not self.session.wait((pending,), _left(ends_at)):
+            return False
+        self._on_done(chunk, pending)
+        return True
+
+    def _wait_for_oldest(self, ends_at: float | None) -> bool:
+        """Block until the oldest chunk out is back, or more are out; False if neither happens by `ends_at`."""
+        with self._changed:
+            chunk = next(iter(self._flying), None)
+            if chunk is None:
+                return self._wait_for_feeder(_left(ends_at))
+        return self._wait_for(chunk, ends_at)
+
+    def _wait_for_any(self) -> None:
+        """Block until some chunk is back, or more are out."""
+        with self._changed:
+            flying = list(self._flying)
+            if not flying:
+                self._wait_for_feeder(None)
+                return
+        self.session.wait_any([chunk.pending for chunk in flying], None)
+        for chunk in flying:
+            if chunk.pending.done:
+                self._on_done(chunk, chunk.pending)
+
+    def _wait_for_feeder(self, timeout_s: float | None) -> bool:
+        """Nothing is out, so another thread is packing the next chunk: block until it has sent it. Lock held."""
+        return self._changed.wait_for(lambda: self._flying or self.done or not self._feeding, timeout_s)
+
+
+def _left(ends_at: float | None) -> float | None:
+    return None if ends_at is None else max(ends_at - time.monotonic(), 0.0)

@@ -1,0 +1,87 @@
+"""A standard future over one request.
+
+Who waits on it pumps the link in its own thread, so that no other thread has to wake between the reply and the code
+that asked. Everything else that understands futures (as_completed, asyncio, callbacks) is told by the session. Results
+are unpickled by the thread that reads them; what is announced is only that, and how, the call has ended.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import CancelledError, Future
+from typing import TYPE_CHECKING, Any
+
+from hiersched.limits import CANCEL_TIMEOUT_S
+
+if TYPE_CHECKING:
+    from hiersched.client.pending import Pending
+    from hiersched.client.session import Session
+
+
+class CallFuture(Future):
+    """The one outcome of a load-balanced call."""
+
+    def __init__(self, session: Session, pending: Pending) -> None:
+        super().__init__()
+        self._session = session
+        self._pending = pending
+        self._held = False  # a cancellation came too late
+        pending.add_done_callback(self._announce)
+
+    def _announce(self, pending: Pending) -> None:
+        """Tell those who wait in other threads that the request has ended."""
+        if pending.cancelled:
+            super().cancel()
+            self.set_running_or_notify_cancel()
+        elif pending.failed:
+            self.set_exception(self._first_error())
+        else:
+            self.set_result(None)
+
+    def _wait(self, timeout_s: float | None) -> bool:
+        """Block until the request has ended. False if it has not within `timeout_s`."""
+        return self._pending.done or self._session.wait((self._pending,), timeout_s)
+
+    def _first_error(self) -> BaseException | None:
+        return next((outcome.error for outcome in self._pending.outcomes if outcome.error is not None), None)
+
+    def _settled(self, timeout_s: float | None) -> None:
+        """Wait as the standard future does: TimeoutError where it lasts longer, CancelledError where it was withdrawn."""
+        if not self._pending.done and not self._wait(timeout_s):
+            raise TimeoutError(f"no result within {timeout_s} s")
+        if self._pending.cancelled:
+            raise CancelledError(str(self._first_error()))
+
+    def done(self) -> bool:
+        """Whether the call has ended, in whatever way."""
+        return self._pending.done
+
+    def cancelled(self) -> bool:
+        """Whether the call was withdrawn before it started."""
+        return self._pending.done and self._pending.cancelled
+
+    def running(self) -> bool:
+        """Whether the call is known to run: an engine had started it when a cancellation reached it."""
+        return self._held and not self._pending.done
+
+    def cancel(self) -> bool:
+        """Withdraw the call. True if it never ran and never will; False if it has started or ended.
+
+        Waits for the answer from where the call is, but no longer than CANCEL_TIMEOUT_S: then it is taken as running.
+        """
+        if not self._pending.done and not self._held:
+            self._session.cancel((self._pending,))
+            self._held = not self._wait(CANCEL_TIMEOUT_S)
+        return self.cancelled()
+
+    def result(self, timeout: float | None = None) -> Any:
+        """The call's result. Raises its error, CancelledError, or TimeoutError after `timeout` seconds."""
+        self._settled(timeout)
+        outcome = self._pending.outcomes[0]
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome.value
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """The call's error, None where it succeeded. Raises CancelledError or TimeoutError as `result` does."""
+        self._settled(timeout)
+        return self._pending.outcomes[0].error

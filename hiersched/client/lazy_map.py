@@ -1,0 +1,137 @@
+"""A map over an input that is read only as its results are asked for.
+
+Everything happens in the thread that iterates: it reads some items, sends them as a chunk, and waits for the next chunk
+to come back. So the input may be endless and may block, nothing is read that is not soon needed, and results do not
+pile up when nobody takes them: at most a bounded number of chunks is out, and one chunk's results wait here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from hiersched.client.map_run import Chunk, Pack
+from hiersched.limits import (
+    MAP_CHUNK_ITEMS_MAX,
+    MAP_CHUNK_S,
+    MAP_CHUNKS_OUTSTANDING_MAX,
+    MAP_CHUNKS_PER_ENGINE_MAX,
+)
+
+if TYPE_CHECKING:
+    from hiersched.client.chunks import ChunkSizer
+    from hiersched.client.session import Session
+
+
+class LazyMap(Iterator[Any]):
+    """The results of a map whose input is an iterator of argument tuples.
+
+    After an item's error is raised, iterating goes on with the next. An error of the input itself is raised once, behind
+    the results of all it gave before.
+    """
+
+    def __init__(self, session: Session, calls: Iterator[tuple[Any, ...]], *, pack: Pack, sizer: ChunkSizer) -> None:
+        self._session = session
+        self._calls = calls
+        self._pack = pack
+        self._sizer = sizer
+        self._flying: deque[Chunk] = deque()
+        self._ready: deque[tuple[Any, Exception | None]] = deque()
+        self._read = 0
+        self._exhausted = False
+        self._input_error: Exception | None = None
+        self.ordered = True
+        self.return_exceptions = False
+        self.items_max: int | None = None
+
+    def start(self) -> LazyMap:
+        """Send the first chunks. Raises what packing them raises."""
+        self._fill()
+        return self
+
+    def cancel(self) -> None:
+        """Read no more of the input and withdraw what has not started. What is back can still be taken."""
+        self._exhausted = True
+        self._input_error = None
+        self._session.cancel([chunk.pending for chunk in self._flying if chunk.pending is not None])
+        self._flying.clear()
+
+    close = cancel
+
+    def __next__(self) -> Any:
+        while not self._ready:
+            self._fill()
+            if not self._flying:
+                self._finish()
+            self._take(self._next_back())
+            self._fill()
+        value, error = self._ready.popleft()
+        if error is None:
+            return value
+        if self.return_exceptions:
+            return error
+        raise error
+
+    def _finish(self) -> None:
+        """Nothing is out and nothing more comes: raise what ends the iteration."""
+        error, self._input_error = self._input_error, None
+        raise StopIteration if error is None else error
+
+    def _next_back(self) -> Chunk:
+        """Wait for the chunk whose results come next, and take it off those out."""
+        if self.ordered:
+            chunk = self._flying.popleft()
+            self._session.wait((chunk.pending,), None)
+            return chunk
+        self._session.wait_any([chunk.pending for chunk in self._flying], None)
+        chunk = next(chunk for chunk in self._flying if chunk.pending is not None and chunk.pending.done)
+        self._flying.remove(chunk)
+        return chunk
+
+    def _take(self, chunk: Chunk) -> None:
+        """Make the results of a chunk ready, and learn from it."""
+        outcome = chunk.outcome
+        if outcome is not None and outcome.error is None:
+            self._sizer.learn(chunk.count, outcome.ended - outcome.started)
+        results, errors = chunk.items()
+        self._ready.extend(
+            (result, errors.get(position) if errors else None) for position, result in enumerate(results, chunk.start)
+        )
+
+    def _fill(self) -> None:
+        """Send chunks while there is room."""
+        engines = max(self._session.dispatch_width(), 1)
+        while not self._exhausted and self._has_room(engines):
+            calls = self._next_calls(engines)
+            if calls:
+                columns = tuple(list(column) for column in zip(*calls, strict=True))
+                chunk = Chunk(self._read, len(calls), pending=self._session.task(self._pack(columns)))
+                self._read += chunk.count
+                self._flying.append(chunk)
+
+    def _has_room(self, engines: int) -> bool:
+        if self.items_max is not None:
+            return sum(chunk.count for chunk in self._flying) < self.items_max
+        return len(self._flying) < engines * MAP_CHUNKS_PER_ENGINE_MAX
+
+    def _next_calls(self, engines: int) -> list[tuple[Any, ...]]:
+        """The arguments of the next chunk: fewer where the input is slow, none at its end."""
+        items = self._sizer.next_items(engines)
+        if self.items_max is not None:
+            items = min(items, max(1, self.items_max // (2 * engines)))
+        calls: list[tuple[Any, ...]] = []
+        until = time.perf_counter() + MAP_CHUNK_S
+        try:
+            for call in islice(self._calls, items):
+                calls.append(call)
+                if time.perf_counter() > until:
+                    return calls
+        except Exception as error:
+            self._input_error = error
+            self._exhausted = True
+        if len(calls) < items:
+            self._exhausted = True
+        return calls

@@ -1,0 +1,190 @@
+"""A map under way: the chunks it was cut into, and those that are back.
+
+A run looks like a request to the result that stands for it (done, failed, cancelled, outcomes), and gives its chunks in
+the order of the items or as they end. `DirectMap` is one request with a share for each target; `BalancedMap` lives in a
+module of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from hiersched.client.targets import describe_ids
+from hiersched.data.namespace import map_chunk, mapper
+from hiersched.data.outcomes import unpack_outcome
+from hiersched.data.serialize import PackedCall
+
+if TYPE_CHECKING:
+    from hiersched.client.pending import Pending
+    from hiersched.client.session import Session
+    from hiersched.data.outcomes import Outcome
+    from hiersched.data.serialize import Packer
+
+
+class Chunk:
+    """Some consecutive items of a map, one part of a request. start: position of the first; count: how many."""
+
+    __slots__ = ("_items", "count", "pending", "position", "settled", "start")
+
+    def __init__(self, start: int, count: int, *, pending: Pending | None = None, position: int = 0) -> None:
+        self.start = start
+        self.count = count
+        self.pending = pending
+        self.position = position
+        self.settled = False  # its run has taken note of its end
+        self._items: tuple[list[Any], dict[int, Exception]] | None = None
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How it ended; None while it has not."""
+        return self.pending.outcomes[self.position] if self.pending is not None else None
+
+    def items(self) -> tuple[list[Any], dict[int, Exception]]:
+        """Results, None where an item failed, and {position in the map: error}. Only once it has ended."""
+        if self._items is None:
+            self._items = self._unpack()
+        return self._items
+
+    def _unpack(self) -> tuple[list[Any], dict[int, Exception]]:
+        outcome = self.outcome
+        if outcome.error is not None:
+            return [None] * self.count, dict.fromkeys(range(self.start, self.start + self.count), outcome.error)
+        results, failures = outcome.value
+        errors: dict[int, Exception] = {}
+        for position, frame in failures:
+            error = unpack_outcome([frame]).error
+            error.engine_id = outcome.engine_id
+            errors[self.start + position] = error
+        return results, errors
+
+
+Pack = Callable[[tuple[Any, ...]], PackedCall]
+
+
+def chunk_packer(packer: Packer, function: Callable[..., Any], *, by_value: bool) -> Pack:
+    """What packs the call of a chunk from its columns. The function is packed here, once for the whole map.
+
+    Raises PackError, and so does the packing of a chunk.
+    """
+    packer.pack_function(function, by_value=by_value)  # so that an error names the user's function
+    digest, blob = packer.pack_function(mapper(function), by_value=by_value)
+
+    def pack(columns: tuple[Any, ...]) -> PackedCall:
+        call = packer.pack_call(map_chunk, columns, by_value=by_value)
+        blobs = {digest: blob, **{name: data for name, data in call.blobs.items() if name != call.function}}
+        return PackedCall(digest, blobs, call.frames)
+
+    return pack
+
+
+class MapRun(Protocol):
+    """What a result of a map needs of the map. error: why it ended before all chunks were back, if it did."""
+
+    session: Session
+    name: str
+    count: int
+    chunks: list[Chunk]
+    error: BaseException | None
+
+    @property
+    def done(self) -> bool: ...
+
+    @property
+    def failed(self) -> bool: ...
+
+    @property
+    def cancelled(self) -> bool: ...
+
+    @property
+    def outcomes(self) -> list[Outcome | None]: ...
+
+    @property
+    def progress(self) -> int: ...
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None: ...
+
+    def wait(self, timeout_s: float | None) -> bool: ...
+
+    def in_order(self) -> Iterator[Chunk]: ...
+
+    def as_done(self) -> Iterator[Chunk]: ...
+
+    def cancel(self) -> None: ...
+
+    def late(self) -> str: ...
+
+
+class DirectMap:
+    """One request, one chunk for each of its targets. counts: items of each target's chunk, in target order."""
+
+    error: BaseException | None = None
+
+    def __init__(self, session: Session, pending: Pending, counts: Sequence[int], *, name: str) -> None:
+        self.session = session
+        self.name = name
+        self.count = sum(counts)
+        self._pending = pending
+        self.chunks: list[Chunk] = []
+        start = 0
+        for position, count in enumerate(counts):
+            self.chunks.append(Chunk(start, count, pending=pending, position=position))
+            start += count
+
+    @property
+    def done(self) -> bool:
+        """Whether every target has answered."""
+        return self._pending.done
+
+    @property
+    def failed(self) -> bool:
+        """Whether some target's whole chunk failed."""
+        return self._pending.failed
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the request was withdrawn."""
+        return self._pending.cancelled
+
+    @property
+    def outcomes(self) -> list[Outcome | None]:
+        """How each chunk ended."""
+        return self._pending.outcomes
+
+    @property
+    def progress(self) -> int:
+        """Items whose chunk is back."""
+        return sum(chunk.count for chunk in self.chunks if chunk.outcome is not None)
+
+    def add_done_callback(self, callback: Callable[[DirectMap], None]) -> None:
+        """Call `callback(self)` when every target has answered; at once if all have."""
+        self._pending.add_done_callback(lambda _: callback(self))
+
+    def wait(self, timeout_s: float | None) -> bool:
+        """Block until every target has answered; False if some have not within `timeout_s`."""
+        return self.done or self.session.wait((self._pending,), timeout_s)
+
+    def in_order(self) -> Iterator[Chunk]:
+        """The chunks by target, each once it is back."""
+        for chunk in self.chunks:
+            if chunk.outcome is None:
+                self.wait(None)
+            yield chunk
+
+    def as_done(self) -> Iterator[Chunk]:
+        """The chunks that are back already, then the others."""
+        back = [chunk for chunk in self.chunks if chunk.outcome is not None]
+        yield from back
+        self.wait(None)
+        yield from (chunk for chunk in self.chunks if chunk not in back)
+
+    def cancel(self) -> None:
+        """Withdraw what has not started."""
+        self.session.cancel((self._pending,))
+
+    def late(self) -> str:
+        """Who has not answered."""
+        missing = [
+            engine for engine, outcome in zip(self._pending.targets, self._pending.outcomes, strict=True) if not outcome
+        ]
+        return f"no answer from engines {describe_ids(missing)}"

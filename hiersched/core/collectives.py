@@ -1,0 +1,160 @@
+"""Up: the answers of a subtree gathered into one reply.
+
+An open request remembers which ranks still owe an answer. Every rank leaves that set exactly once: by its answer, or
+by a loss when its engine, or the scheduler above it, is gone. When the set is empty the reply goes to whoever asked.
+So every request ends, and each scheduler sends one message per request up, whatever the size of its subtree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from hiersched.kernels import bitset
+from hiersched.limits import COALESCE_BYTES_MAX
+from hiersched.protocol.framing import Frame, split_frames
+from hiersched.protocol.messages import Chunk, Loss, Reply, TaskId
+
+Link = bytes
+
+
+@dataclass(slots=True, eq=False)
+class OpenRequest:
+    """A call whose answers are being gathered. pending: ranks that still owe one."""
+
+    request: TaskId
+    asker: Link
+    pending: int
+    chunks: list[tuple[Chunk, Sequence[Frame]]] = field(default_factory=list)
+    losses: dict[tuple[int, str], int] = field(default_factory=dict)
+
+
+class Gather:
+    """The open requests of one scheduler, by id."""
+
+    def __init__(self) -> None:
+        self.open: dict[TaskId, OpenRequest] = {}
+        self.late = 0  # answers nobody waits for any more
+
+    def begin(self, request: TaskId, asker: Link, targets: int) -> OpenRequest:
+        """Start waiting for `targets`."""
+        entry = OpenRequest(request, asker, targets)
+        self.open[request] = entry
+        return entry
+
+    def answer(
+        self, reply: Reply, frames: Sequence[Frame], members: int
+    ) -> tuple[Link, Reply, Sequence[Frame]] | None:
+        """Take in what a child with these members answers. The finished reply and its asker, if it was the last."""
+        entry = self.open.get(reply.request)
+        if entry is None:
+            self.late += 1
+            return None
+        answered = _ranks_in(reply)
+        if answered == entry.pending and not entry.chunks and not entry.losses:
+            del self.open[reply.request]  # the only child asked: its reply is the reply
+            return entry.asker, reply, frames
+        pieces = split_frames([chunk.frames for chunk in reply.chunks], frames)
+        for chunk, piece in zip(reply.chunks, pieces, strict=True):
+            ranks = bitset.from_wire(chunk.ranks)
+            if ranks & ~(entry.pending & members):
+                self.late += 1
+                continue
+            entry.pending ^= ranks
+            entry.chunks.append((chunk, piece))
+        for loss in reply.losses:
+            self._lose(
+                entry, bitset.from_wire(loss.ranks) & members, loss.code, loss.text
+            )
+        return self._finish(entry)
+
+    def lose(
+        self, request: TaskId, ranks: int, code: int, text: str
+    ) -> tuple[Link, Reply, Sequence[Frame]] | None:
+        """These ranks will never answer this request. The finished reply, if nothing else is awaited."""
+        entry = self.open.get(request)
+        if entry is None:
+            return None
+        self._lose(entry, ranks, code, text)
+        return self._finish(entry)
+
+    def lose_everywhere(
+        self, ranks: int, code: int, text: str
+    ) -> list[tuple[Link, Reply, Sequence[Frame]]]:
+        """These ranks are gone: settle what they owe to any request. All replies that this finishes."""
+        finished = []
+        for request in [
+            entry.request for entry in self.open.values() if entry.pending & ranks
+        ]:
+            done = self.lose(request, ranks, code, text)
+            if done is not None:
+                finished.append(done)
+        return finished
+
+    def forget(self, asker: Link) -> None:
+        """Whoever asked is gone: nobody waits for its requests."""
+        for request in [
+            entry.request for entry in self.open.values() if entry.asker == asker
+        ]:
+            del self.open[request]
+
+    def _lose(self, entry: OpenRequest, ranks: int, code: int, text: str) -> None:
+        ranks &= entry.pending
+        if ranks:
+            entry.pending ^= ranks
+            entry.losses[code, text] = entry.losses.get((code, text), 0) | ranks
+
+    def _finish(self, entry: OpenRequest) -> tuple[Link, Reply, Sequence[Frame]] | None:
+        if entry.pending:
+            return None
+        del self.open[entry.request]
+        chunks, frames = coalesce(entry.chunks)
+        losses = [
+            Loss(bitset.to_wire(ranks), code, text)
+            for (code, text), ranks in entry.losses.items()
+        ]
+        return entry.asker, Reply(entry.request, chunks, losses), frames
+
+
+def coalesce(
+    chunks: list[tuple[Chunk, Sequence[Frame]]],
+) -> tuple[list[Chunk], list[Frame]]:
+    """The same answers with all small single ones joined into one chunk of one frame.
+
+    A leaf of 64 engines thus sends one small frame up and not 64; chunks that are already joined pass untouched.
+    """
+    small: list[tuple[int, Frame]] = []
+    kept: list[Chunk] = []
+    frames: list[Frame] = []
+    for chunk, piece in chunks:
+        if (
+            chunk.frames == 1
+            and not chunk.sizes
+            and len(piece[0]) <= COALESCE_BYTES_MAX
+        ):
+            small.append((bitset.from_wire(chunk.ranks).bit_length() - 1, piece[0]))
+        else:
+            kept.append(chunk)
+            frames.extend(piece)
+    if small:
+        small.sort(key=_by_rank)
+        bits = 0
+        for rank, _ in small:
+            bits |= 1 << rank
+        kept.append(Chunk(bitset.to_wire(bits), [len(frame) for _, frame in small], 1))
+        frames.append(b"".join([frame for _, frame in small]))
+    return kept, frames
+
+
+def _by_rank(item: tuple[int, Frame]) -> int:
+    return item[0]
+
+
+def _ranks_in(reply: Reply) -> int:
+    """All ranks a reply speaks for."""
+    ranks = 0
+    for chunk in reply.chunks:
+        ranks |= bitset.from_wire(chunk.ranks)
+    for loss in reply.losses:
+        ranks |= bitset.from_wire(loss.ranks)
+    return ranks

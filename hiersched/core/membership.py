@@ -1,0 +1,114 @@
+"""Who the neighbours are, and whether they live.
+
+A child says hello with the ranks it stands for and is then in; a child scheduler reports the engines of its subtree as
+they come and go. Death is learnt from whoever watches the process (`LinkDown`), at once. Schedulers also beat, because
+between hosts nobody watches: three missed beats and a scheduler is lost. Engines never beat: one that computes for an
+hour without answering is alive as long as its process is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from hiersched.kernels import bitset
+from hiersched.limits import LOST_AFTER_S
+
+Link = bytes
+
+
+@dataclass(slots=True, eq=False)
+class Neighbour:
+    """A child or a client. members: engines now reachable through it, as a bit set of ranks."""
+
+    link: Link
+    role: str
+    uuid: str
+    first: int
+    last: int
+    pid: int
+    members: int = 0
+    heard_s: float = 0.0
+    session: int = 0
+    load: float = 0.0  # tasks in flight, in engines' worth; kept by dispatch
+    width: int = 0  # engines behind it, for dispatch
+    tasks: set[int] = field(default_factory=set)  # task ids in flight there
+
+
+class Membership:
+    """Children and clients of one scheduler, by link."""
+
+    def __init__(self) -> None:
+        self.children: dict[Link, Neighbour] = {}
+        self.clients: dict[Link, Neighbour] = {}
+        self.members = 0  # all engines reachable
+        self._sessions = 0
+        self._parent_heard_s = 0.0
+
+    # --- who is there ---
+
+    def add_child(self, child: Neighbour) -> int:
+        """Take a child in. The engines that joined with it."""
+        self.children[child.link] = child
+        if child.role == "engine":
+            child.members = bitset.of_range(child.first, child.last)
+        child.width = child.members.bit_count()
+        self.members |= child.members
+        return child.members
+
+    def add_client(self, client: Neighbour) -> int:
+        """Take a client in. Its session number, never used before."""
+        self._sessions += 1
+        client.session = self._sessions
+        self.clients[client.link] = client
+        return client.session
+
+    def change(self, child: Neighbour, joined: int, left: int) -> tuple[int, int]:
+        """A child scheduler's engines came and went. The (joined, left) that are news here, within its range."""
+        own = bitset.of_range(child.first, child.last)
+        joined = joined & own & ~child.members
+        left = left & child.members
+        child.members = (child.members | joined) & ~left
+        child.width = child.members.bit_count()
+        self.members = (self.members | joined) & ~left
+        return joined, left
+
+    def remove_child(self, link: Link) -> Neighbour | None:
+        """Forget a child and all it stood for; None if it is not known."""
+        child = self.children.pop(link, None)
+        if child is not None:
+            self.members &= ~child.members
+        return child
+
+    def has_range(self, first: int, last: int) -> Neighbour | None:
+        """The child that already stands for a rank of [first, last)."""
+        for child in self.children.values():
+            if child.first < last and first < child.last:
+                return child
+        return None
+
+    # --- whether they live ---
+
+    def heard(self, link: Link, now: float) -> None:
+        """Something came from a neighbour."""
+        neighbour = self.children.get(link) or self.clients.get(link)
+        if neighbour is not None:
+            neighbour.heard_s = now
+
+    def heard_parent(self, now: float) -> None:
+        """Something came from the parent."""
+        self._parent_heard_s = now
+
+    def parent_is_lost(self, now: float) -> bool:
+        """The parent has missed its beats."""
+        return now - self._parent_heard_s > LOST_AFTER_S
+
+    def schedulers(self) -> Iterator[Neighbour]:
+        """The children that are schedulers."""
+        return (child for child in self.children.values() if child.role == "scheduler")
+
+    def silent(self, now: float) -> list[Neighbour]:
+        """Child schedulers that have missed their beats."""
+        return [
+            child for child in self.schedulers() if now - child.heard_s > LOST_AFTER_S
+        ]

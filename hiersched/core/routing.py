@@ -1,0 +1,43 @@
+"""Down: a target set split over the children that reach it."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+
+from hiersched.core.membership import Neighbour
+from hiersched.kernels import bitset
+
+
+class Router:
+    """Which child leads to which rank. Children's ranges [first, last) never overlap."""
+
+    def __init__(self) -> None:
+        self._firsts: list[int] = []
+        self._children: list[Neighbour] = []
+
+    def rebuild(self, children: Iterable[Neighbour]) -> None:
+        """Take these children, in any order, in the place of the former ones."""
+        self._children = sorted(children, key=lambda child: child.first)
+        self._firsts = [child.first for child in self._children]
+
+    def child_of(self, rank: int) -> Neighbour | None:
+        """The child whose subtree holds `rank`; None if it is not there now."""
+        place = bisect_right(self._firsts, rank) - 1
+        if place < 0:
+            return None
+        child = self._children[place]
+        return child if child.members >> rank & 1 else None
+
+    def split(self, targets: int) -> tuple[list[tuple[Neighbour, int]], int]:
+        """([(child, its share of the targets)] by ascending rank, the targets nobody has)."""
+        if not targets & (targets - 1):  # a single target is the common case
+            child = self.child_of(targets.bit_length() - 1)
+            return ([(child, targets)], 0) if child is not None else ([], targets)
+        shares = []
+        for child in self._children:
+            share = targets & child.members
+            if share:
+                shares.append((child, share))
+                targets ^= share
+        return shares, targets

@@ -1,0 +1,237 @@
+"""What an engine answers to a call, and how it travels back.
+
+    frame 0: the head: msgpack, with a small value's pickle inside
+    frame 1..: a large value's pickle, and the large buffers that left it
+
+A client reads the head at once and the value when it is asked for. Tracebacks are formatted on the engine; lines of
+source that only the client has (a notebook's cells) are filled in there.
+"""
+
+from __future__ import annotations
+
+import linecache
+import os
+import re
+import traceback
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
+
+import msgspec
+from msgspec.structs import astuple, replace
+
+import hiersched
+from hiersched.data.culprits import explain
+from hiersched.data.pickles import Buffer, Pickled, dump, load
+from hiersched.errors import HierschedError, PackError, ProtocolError, RemoteError
+from hiersched.limits import INLINE_BYTES_MAX
+
+MimeBundle: TypeAlias = dict[str, Any]
+
+_OURS = os.path.dirname(os.path.abspath(hiersched.__file__)) + os.sep
+_FRAME_WITHOUT_SOURCE = re.compile(r'[ |+]*File "(?P<file>.+)", line (?P<line>\d+), in .+')
+_INTEGER_MAX = 2**63  # magnitude that msgpack holds
+
+
+class _Failure(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    ename: str
+    evalue: str
+    traceback: list[str]
+
+
+class _Head(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """body: the value's pickle; empty for None, which most calls return; None if it is frame 1 or there is no value."""
+
+    started: float
+    ended: float
+    pid: int
+    body: bytes | None
+    cuts: Sequence[int] = ()
+    failure: _Failure | None = None
+    stdout: str = ""
+    stderr: str = ""
+    outputs: Sequence[MimeBundle] = ()
+
+
+_encode = msgspec.msgpack.Encoder(enc_hook=repr).encode  # repr: outputs are for people to look at
+_decode = msgspec.msgpack.Decoder(_Head).decode
+
+
+_NOTHING = _Head(0.0, 0.0, 0, b"")
+
+
+class Outcome:
+    """How a call ended on one engine.
+
+    ok: whether it returned. error: a RemoteError if it did not, another TaskError or PeerError if nothing came back.
+    engine_id: the engine's rank, -1 while unknown. started, ended: seconds since the epoch, by the
+    engine's clock. pid: the engine's process. stdout, stderr: what it printed. outputs: mime bundles it displayed.
+    """
+
+    __slots__ = (
+        "_pickled",
+        "_value",
+        "ended",
+        "engine_id",
+        "error",
+        "ok",
+        "outputs",
+        "pid",
+        "started",
+        "stderr",
+        "stdout",
+    )
+
+    started: float | None
+    ended: float | None
+    error: HierschedError | None
+
+    def __init__(self, head: _Head, pickled: Pickled | None) -> None:
+        self.engine_id = -1
+        self.started, self.ended, self.pid = head.started, head.ended, head.pid
+        self.stdout, self.stderr, self.outputs = head.stdout, head.stderr, head.outputs
+        self.ok = head.failure is None
+        self.error = None if head.failure is None else _remote_error(head.failure)
+        self._pickled = pickled
+        self._value: Any = None
+
+    @property
+    def value(self) -> Any:
+        """What the call returned, rebuilt when first asked for. Its arrays are writable.
+
+        Raises the `error` if it did not return; UnpackError if the value cannot be rebuilt here.
+        """
+        if self.error is not None:
+            raise self.error
+        if self._pickled is not None:
+            self._value, self._pickled = load(self._pickled), None
+        return self._value
+
+
+def pack_outcome_value(
+    value: Any,
+    *,
+    started: float,
+    ended: float,
+    stdout: str = "",
+    stderr: str = "",
+    outputs: Sequence[MimeBundle] = (),
+) -> list[Buffer]:
+    """The frames of a call that returned `value`; of one that failed with PackError if `value` cannot be pickled.
+
+    Frames after the first alias the value's memory: they must be sent or copied before code that may change it runs.
+    """
+    pid = os.getpid()
+    if value is None:
+        return [_encode_head(_Head(started, ended, pid, b"", (), None, stdout, stderr, outputs))]
+    try:
+        pickled = dump(value)
+    except Exception as error:
+        refusal = explain("the result", value, error)
+        lines = [f"{PackError.__name__}: {refusal}"]
+        return pack_outcome_error(
+            refusal, started=started, ended=ended, stdout=stdout, stderr=stderr, outputs=outputs, traceback_lines=lines
+        )
+    apart = len(pickled.body) >= INLINE_BYTES_MAX
+    body = None if apart else pickled.body
+    head = _encode_head(_Head(started, ended, pid, body, pickled.cuts, None, stdout, stderr, outputs))
+    return [head, pickled.body, *pickled.large] if apart else [head, *pickled.large]
+
+
+def pack_outcome_error(
+    exception: BaseException,
+    *,
+    started: float,
+    ended: float,
+    stdout: str = "",
+    stderr: str = "",
+    outputs: Sequence[MimeBundle] = (),
+    traceback_lines: Iterable[str] | None = None,
+) -> list[Buffer]:
+    """The frames of a call that raised `exception`. traceback_lines: its traceback, if it is formatted already."""
+    lines = format_traceback(exception) if traceback_lines is None else list(traceback_lines)
+    failure = _Failure(type(exception).__name__, _text_of(exception), lines)
+    return [_encode_head(_Head(started, ended, os.getpid(), None, (), failure, stdout, stderr, outputs))]
+
+
+def unpack_outcome(frames: Sequence[Buffer]) -> Outcome:
+    """The outcome in `frames`. Raises ProtocolError if they hold none."""
+    try:
+        head = _decode(frames[0])
+    except (msgspec.MsgspecError, UnicodeDecodeError, IndexError) as error:
+        raise ProtocolError(f"the frames are not those of an outcome: {error}") from error
+    if head.body is not None:
+        body, large = head.body, frames[1:]
+        if not body:
+            return Outcome(head, None)
+    elif head.failure is not None:
+        return Outcome(head, None)
+    elif len(frames) > 1:
+        body, large = bytes(frames[1]), frames[2:]
+    else:
+        raise ProtocolError("the frames of an outcome are incomplete: its value is missing")
+    cut = len(head.cuts)
+    return Outcome(head, Pickled(body, head.cuts, [*large[:cut], *map(_writable, large[cut:])]))
+
+
+def lost_outcome(error: HierschedError) -> Outcome:
+    """The outcome of a call that no engine answered."""
+    outcome = Outcome(_NOTHING, None)
+    outcome.ok, outcome.error = False, error
+    outcome.started = outcome.ended = None
+    return outcome
+
+
+def format_traceback(exception: BaseException) -> list[str]:
+    """The lines of a traceback that starts at the user's code, without line ends."""
+    whole = traceback.TracebackException.from_exception(exception, compact=True)
+    pending: list[traceback.TracebackException | None] = [whole]
+    while pending:
+        part = pending.pop()
+        if part is None:
+            continue
+        while len(part.stack) > 1 and part.stack[0].filename.startswith(_OURS):
+            del part.stack[0]
+        pending += [part.__cause__, part.__context__, *(part.exceptions or ())]
+    return [entry.rstrip("\n") for entry in whole.format()]
+
+
+def _text_of(exception: BaseException) -> str:
+    try:
+        return str(exception)
+    except Exception as error:  # the exception is the user's: it may fail at anything
+        return f"<its text cannot be had: {type(error).__name__}>"
+
+
+def _remote_error(failure: _Failure) -> RemoteError:
+    return RemoteError(failure.ename, failure.evalue, [_with_source(entry) for entry in failure.traceback])
+
+
+def _with_source(entry: str) -> str:
+    """A traceback's entry, with its line of source if the engine did not have it and this process does."""
+    place = _FRAME_WITHOUT_SOURCE.fullmatch(entry)
+    source = linecache.getline(place["file"], int(place["line"])).strip() if place else ""
+    return f"{entry}\n    {source}" if source else entry
+
+
+def _writable(buffer: Buffer) -> Buffer:
+    return bytearray(buffer) if memoryview(buffer).readonly else buffer
+
+
+def _encode_head(head: _Head) -> bytes:
+    try:
+        return _encode(head)
+    except (UnicodeEncodeError, OverflowError):
+        failure = None if head.failure is None else _Failure(*_cleaned(astuple(head.failure)))
+        texts = _cleaned([head.stdout, head.stderr, head.outputs])
+        return _encode(replace(head, failure=failure, stdout=texts[0], stderr=texts[1], outputs=texts[2]))
+
+
+def _cleaned(item: Any) -> Any:
+    """The same with texts that UTF-8 holds (printed text may have lone surrogates) and integers that msgpack holds."""
+    if isinstance(item, str):
+        return item.encode("utf-8", "backslashreplace").decode()
+    if isinstance(item, dict):
+        return {_cleaned(key): _cleaned(value) for key, value in item.items()}
+    if isinstance(item, (list, tuple)):
+        return [_cleaned(value) for value in item]
+    return str(item) if isinstance(item, int) and abs(item) >= _INTEGER_MAX else item

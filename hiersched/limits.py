@@ -1,0 +1,81 @@
+"""Every bound of the system, in one place, with its unit in its name.
+
+A bound is a promise: nothing in hiersched queues, retries, buffers or waits without one of these. Relations between
+bounds are asserted at import, so that a change that breaks one is noticed at once and not under load.
+"""
+
+KIB = 1024
+MIB = 1024 * KIB
+
+# The tree.
+FANOUT_MAX = (
+    64  # children of one scheduler; keeps every mask, queue and reply table small
+)
+LEAF_ENGINES_MAX = (
+    64  # engines of one leaf scheduler: the serial part of every collective
+)
+ENGINES_MAX = 1_000_000
+CLIENTS_MAX = 64  # clients of one root
+
+# Frames. A frame above FRAME_BYTES_MAX is refused by the receiver before it is read.
+HEADER_BYTES_MAX = 16 * MIB
+FRAME_BYTES_MAX = 4 * 1024 * MIB
+FRAMES_MAX = 65_536  # frames of one message
+INLINE_BYTES_MAX = (
+    64 * KIB
+)  # a buffer at least this large travels as a content-addressed blob
+COALESCE_BYTES_MAX = (
+    8 * KIB
+)  # replies smaller than this are joined into one frame at the leaf
+
+# Queues.
+TASKS_IN_FLIGHT_PER_CLIENT_MAX = (
+    20_000  # what a client may have at the root; the rest waits in the client
+)
+TASKS_PER_MESSAGE_MAX = 2_048
+REQUESTS_OPEN_MAX = 100_000  # collectives a scheduler holds open at one time
+EVENTS_PER_STEP_MAX = 256  # messages drained from one socket before effects are flushed
+LINK_MESSAGES_MAX = 100_000  # high-water mark of one link, messages
+OUTPUT_BYTES_MAX = 64 * MIB  # captured stdout or stderr of one call
+
+# Blobs. Each store drops the least recently used above its bound; what it dropped it can ask for again.
+BLOB_STORE_BYTES_MAX = 1024 * MIB  # of one scheduler
+BLOB_ENGINE_BYTES_MAX = 256 * MIB  # of one engine
+BLOBS_HELD_MAX = 65_536  # digests remembered per child
+FUNCTIONS_CACHED_MAX = (
+    1_024  # packed functions per client, and unpacked ones per engine
+)
+FUNCTIONS_CACHED_BYTES_MAX = 64 * MIB  # of those functions, as packed
+
+# Time.
+BEAT_PERIOD_S = 2.0  # between schedulers
+LOST_AFTER_S = 3 * BEAT_PERIOD_S  # three missed beats
+LINK_DELAY_S_MAX = 1.0
+START_TIMEOUT_S = 60.0  # from asking for a process to its hello
+CONNECT_TIMEOUT_S = 10.0  # from a client's hello to its welcome
+STOP_TIMEOUT_S = 5.0  # from asking a process to end to killing it
+BLOB_TIMEOUT_S = 30.0  # from asking a parent for a blob to giving the call up
+
+# Batching of tasks: a child holds at most about this much work ahead of what it is running.
+WINDOW_S = 0.005
+WINDOW_TASKS_MAX = 1_024
+RESULTS_FLUSH_S = 0.001  # an engine sends the results it has at least this often, between tasks
+
+# Maps. A chunk is worth about MAP_CHUNK_S of work: far above what sending it costs, far below what a user notices.
+MAP_CHUNK_S = 0.015
+MAP_CHUNK_S_MIN = 0.001  # towards the end chunks shrink to even out, down to this
+MAP_CHUNK_ITEMS_MAX = 65_536
+MAP_CHUNK_GROWTH_MAX = 32  # times the largest chunk measured so far
+MAP_CHUNKS_PER_ENGINE_MAX = 2  # one runs, one waits next to it
+MAP_CHUNKS_OUTSTANDING_MAX = 4_096  # of one map whose chunk size the user chose
+CANCEL_TIMEOUT_S = 0.1  # from asking to cancel a task to taking it as running
+
+assert LOST_AFTER_S > BEAT_PERIOD_S + LINK_DELAY_S_MAX
+assert COALESCE_BYTES_MAX < INLINE_BYTES_MAX < HEADER_BYTES_MAX < FRAME_BYTES_MAX
+assert FANOUT_MAX**3 * LEAF_ENGINES_MAX >= ENGINES_MAX, (
+    "three levels of schedulers reach every engine"
+)
+assert TASKS_PER_MESSAGE_MAX <= TASKS_IN_FLIGHT_PER_CLIENT_MAX
+assert MAP_CHUNK_S_MIN < MAP_CHUNK_S
+assert MAP_CHUNKS_OUTSTANDING_MAX <= TASKS_IN_FLIGHT_PER_CLIENT_MAX
+assert BLOB_ENGINE_BYTES_MAX <= BLOB_STORE_BYTES_MAX

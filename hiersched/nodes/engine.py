@@ -1,0 +1,217 @@
+"""The engine process: takes work from its scheduler in order, runs it, answers.
+
+An engine is one thread, so that user code is where a debugger, a signal or a GPU library expects it: the main thread.
+It needs no loop for that: it waits on its link, runs what came, and answers. It never beats: whether it lives is seen
+on its process. Results of short tasks leave together, at least every RESULTS_FLUSH_S.
+
+Work that names a blob which is not here waits, with all work behind it, until the scheduler has sent the blob.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hiersched.core.blobs import BlobStore
+from hiersched.core.topology import Child
+from hiersched.errors import ProtocolError, VersionMismatch
+from hiersched.kernels import bitset
+from hiersched.limits import BLOB_ENGINE_BYTES_MAX, BLOB_TIMEOUT_S, RESULTS_FLUSH_S
+from hiersched.nodes.lanes import EngineShell, Lanes
+from hiersched.nodes.scheduler import ClusterFacts
+from hiersched.protocol import messages as m
+from hiersched.protocol.framing import Frame, split_frames
+from hiersched.runtime.driver import link_of
+from hiersched.runtime.zmq_link import Uplink, context
+
+
+class _Blobs(Mapping[m.Digest, Any]):
+    """The engine's blobs as buffers, for unpickling without a copy."""
+
+    def __init__(self) -> None:
+        self.store = BlobStore(BLOB_ENGINE_BYTES_MAX)
+        self.missing: set[m.Digest] = set()
+
+    def __getitem__(self, digest: m.Digest) -> Any:
+        blob = self.store.get(digest)
+        if blob is None:
+            raise KeyError(digest)
+        return blob
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def __iter__(self) -> Any:
+        raise TypeError("blobs are looked up, never listed")
+
+
+class Engine:
+    """One engine on its link."""
+
+    def __init__(self, uplink: Uplink, rank: int, lanes: Lanes) -> None:
+        self._uplink = uplink
+        self._rank = rank
+        self._lanes = lanes
+        self._blobs = _Blobs()
+        self._work: deque[tuple[m.Call | m.Task, Sequence[Frame]]] = deque()
+        self._results: list[m.Result] = []
+        self._result_frames: list[Frame] = []
+        self._flushed_s = 0.0
+        self._cancelled: set[m.TaskId] = set()
+        self._stopped = False
+        self._wire_rank = bitset.to_wire(1 << rank)
+        self.running = False
+
+    def run(self) -> None:
+        """Work until the scheduler says to stop."""
+        while not self._stopped:
+            self._take()
+            while self._work and not self._stopped:
+                self._next()
+            self._flush()
+
+    # --- in -----------------------------------------------------------------------------------------------------------
+
+    def _take(self) -> None:
+        """Wait for a message and put it where it belongs."""
+        try:
+            _, message, frames = self._uplink.receive()
+        except (ProtocolError, VersionMismatch) as error:
+            sys.__stderr__.write(f"engine {self._rank}: dropped a message: {error}\n")  # type: ignore[union-attr]
+            return
+        kind = type(message)
+        if kind is m.Call:
+            self._work.append((message, frames))  # type: ignore[arg-type]
+        elif kind is m.Tasks:
+            tasks = message.tasks  # type: ignore[union-attr]
+            if frames:
+                pieces = split_frames([task.frames for task in tasks], frames)
+                self._work.extend(zip(tasks, pieces, strict=True))
+            else:
+                self._work.extend([(task, ()) for task in tasks])
+        elif kind is m.Blob:
+            blob = frames[0]
+            self._blobs.store.put(message.digest, blob if isinstance(blob, bytes) else blob.buffer)  # type: ignore[union-attr]
+        elif kind is m.Missing:
+            self._blobs.missing.update(message.digests)  # type: ignore[union-attr]
+        elif kind is m.Cancel:
+            self._cancelled.update(message.tasks)  # type: ignore[union-attr]
+        elif kind in (m.Stop, m.Refused):
+            self._stopped = True
+
+    def _supplied(self, digests: Sequence[m.Digest]) -> bool:
+        """Wait until all these blobs are here; False if one is nowhere to be had."""
+        wanted = [digest for digest in digests if digest not in self._blobs.store]
+        if not wanted:
+            return True
+        self._flush()
+        self._uplink.send(m.Want(wanted))
+        deadline = time.monotonic() + BLOB_TIMEOUT_S
+        while any(digest not in self._blobs.store for digest in wanted):
+            if self._stopped or any(digest in self._blobs.missing for digest in wanted):
+                self._blobs.missing.difference_update(wanted)
+                return False
+            if not self._uplink.wait(deadline - time.monotonic()):
+                return False
+            self._take()
+        return True
+
+    # --- work ---------------------------------------------------------------------------------------------------------
+
+    def _next(self) -> None:
+        work, frames = self._work.popleft()
+        if type(work) is m.Task:
+            self._run_task(work, frames)
+        else:
+            self._run_call(work, frames)  # type: ignore[arg-type]
+
+    def _run_call(self, call: m.Call, frames: Sequence[Frame]) -> None:
+        self._flush()
+        needs = [*call.needs, *call.parts[0].needs] if call.parts else call.needs
+        if call.lane == m.CELL_LANE:
+            answer = self._guarded(self._lanes.run_cell, frames)
+        elif self._supplied(needs) and self._has_function(call.function):
+            answer = self._guarded(self._lanes.run_call, call.function, frames, self._blobs)
+        else:
+            loss = m.Loss(self._wire_rank, m.BLOB_LOST, "data of the call is no longer held anywhere; call again")
+            self._uplink.send(m.Reply(call.request, [], [loss]))
+            return
+        self._uplink.send(m.Reply(call.request, [m.Chunk(self._wire_rank, [], len(answer))], []), answer)
+
+    def _run_task(self, task: m.Task, frames: Sequence[Frame]) -> None:
+        if task.id in self._cancelled:
+            self._cancelled.discard(task.id)
+            self._results.append(m.Result(task.id, self._rank, 0, m.CANCELLED, b"cancelled before it started", 0))
+            return
+        if not (self._supplied(task.needs) and self._has_function(task.function)):
+            text = b"data of the task is no longer held anywhere; submit it again"
+            self._results.append(m.Result(task.id, self._rank, 0, m.BLOB_LOST, text, 0))
+            return
+        started = time.perf_counter()
+        answer = self._guarded(self._lanes.run_call, task.function, [task.payload, *frames], self._blobs)
+        ended = time.perf_counter()
+        head = answer[0]
+        self._results.append(
+            m.Result(task.id, self._rank, int((ended - started) * 1e6), 0, bytes(head), len(answer) - 1)
+        )
+        if len(answer) > 1:
+            self._result_frames.extend(answer[1:])
+        if self._work and ended - self._flushed_s >= RESULTS_FLUSH_S:
+            self._flush()
+            while self._uplink.readable():
+                self._take()
+
+    def _has_function(self, digest: m.Digest) -> bool:
+        return digest in self._lanes.unpacker or self._supplied([digest])
+
+    def _guarded(self, run: Any, *args: Any) -> list[Frame]:
+        """Run user code: the only time an interrupt may strike."""
+        self.running = True
+        try:
+            return run(*args)  # type: ignore[no-any-return]
+        finally:
+            self.running = False
+
+    # --- out ----------------------------------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        """Send the results that have gathered."""
+        self._flushed_s = time.perf_counter()
+        if self._results:
+            self._uplink.send(m.Results(self._results), self._result_frames)
+            self._results, self._result_frames = [], []
+
+
+def run_engine(facts: ClusterFacts, child: Child, address: str, shell: EngineShell) -> None:
+    """Be the engine `child` under the scheduler at `address`, in a process just forked from the nursery."""
+    rank = child.first
+    random.seed()
+    np.random.seed()
+    own = context()
+    uplink = Uplink(own, address, link_of(child))
+    lanes = Lanes(shell)
+    engine = Engine(uplink, rank, lanes)
+    signal.signal(signal.SIGINT, lambda *_: _interrupt(engine))
+    hello = m.Hello(facts.cluster, facts.key, "engine", link_of(child).decode(), os.getpid(), socket.gethostname(), rank, rank + 1)
+    uplink.send(hello)
+    engine.run()
+    uplink.socket.linger = 100
+    uplink.socket.close()
+    with contextlib.suppress(Exception):
+        own.term()
+
+
+def _interrupt(engine: Engine) -> None:
+    """SIGINT stops the code that runs, and means nothing to an engine that waits."""
+    if engine.running:
+        raise KeyboardInterrupt

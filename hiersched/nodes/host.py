@@ -1,0 +1,93 @@
+"""The first process of a cluster on a host: imports once, forks the root and then, as the nursery, everybody else.
+
+    python -m hiersched.nodes.host < config.json
+
+The root is forked first, before the slow imports, so that it opens its sockets while the nursery still imports what
+engines need. Threads of BLAS and OpenMP libraries are limited before numpy is imported, because they read their limits
+only once: each engine gets a fair share of the cores.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import shutil
+import sys
+
+import msgspec
+
+from hiersched.core.topology import Child
+from hiersched.runtime import connection
+from hiersched.runtime.nursery import Nursery
+from hiersched.runtime.spawn import HostConfig, log_path
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+)
+
+
+def main() -> int:
+    """Run the host described on standard input until its cluster ends."""
+    config = msgspec.json.decode(sys.stdin.buffer.read(), type=HostConfig)
+    for variable in THREAD_VARIABLES:
+        os.environ[variable] = str(config.threads)
+    for entry in config.path:
+        if entry not in sys.path:
+            sys.path.append(entry)
+    try:
+        return _run(config)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            connection.path_of(config.cluster).unlink()
+        shutil.rmtree(config.directory, ignore_errors=True)
+
+
+def _run(config: HostConfig) -> int:
+    from hiersched.nodes.scheduler import ClusterFacts, run_root, run_scheduler
+
+    facts = ClusterFacts(config.cluster, config.key, config.directory, config.plan, config.ip)
+    births: dict[str, object] = {}
+
+    def scheduler(child: Child, address: str, channel: object) -> None:
+        if address:
+            run_scheduler(facts, child, address, channel)  # type: ignore[arg-type]
+        else:
+            run_root(facts, child, channel, config.ready)  # type: ignore[arg-type]
+
+    def engine(child: Child, address: str, channel: object) -> None:
+        from hiersched.nodes.engine import run_engine
+
+        run_engine(facts, child, address, births["shell"])  # type: ignore[arg-type]
+
+    nursery = Nursery(engine, scheduler)
+    nursery.start_root(Child(kind="scheduler", first=0, last=config.engines, host="", level=0))
+    if config.ready >= 0:
+        os.close(config.ready)
+    if config.owner >= 0:
+        nursery.watch_owner(config.owner)
+    births["shell"] = _prepare(config.preload)
+    nursery.serve()
+    log_path(config.cluster).unlink(missing_ok=True)
+    return 0
+
+
+def _prepare(preload: list[str]) -> object:
+    """Import what every engine needs, and make the shell that each inherits."""
+    import hiersched.nodes.engine
+    from hiersched.nodes.lanes import EngineShell
+
+    shell = EngineShell()
+    for module in preload:
+        importlib.import_module(module)
+    return shell
+
+
+if __name__ == "__main__":
+    sys.exit(main())

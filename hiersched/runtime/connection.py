@@ -1,0 +1,97 @@
+"""The connection file: all that a client needs to find a cluster and be let in.
+
+It lies in the clusters' directory under the cluster's id, with mode 0600, because it holds the key. It is written when
+the root can be reached and removed when the cluster ends; a file left by a cluster that was killed is found to be stale
+by the process it names.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import msgspec
+
+from hiersched.errors import ConnectionFileError
+from hiersched.protocol.framing import PROTOCOL_VERSION
+from hiersched.runtime.keys import CurveKeys
+
+
+class Connection(msgspec.Struct, frozen=True, kw_only=True):
+    """How to reach a root. address: ipc, for peers on `host`; tcp_address and curve: for others, if it listens there."""
+
+    cluster: str
+    key: str
+    address: str
+    host: str
+    pid: int
+    protocol: int = PROTOCOL_VERSION
+    tcp_address: str | None = None
+    curve: CurveKeys | None = None
+
+
+def clusters_directory() -> Path:
+    """Where connection files lie: $HIERSCHED_DIR, or ~/.hiersched. Made, for its owner only, if it is not there."""
+    directory = Path(os.environ.get("HIERSCHED_DIR") or Path.home() / ".hiersched")
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return directory
+
+
+def path_of(cluster: str) -> Path:
+    """The connection file of a cluster of this user."""
+    return clusters_directory() / f"{cluster}.json"
+
+
+def write(path: Path, connection: Connection) -> None:
+    """Write the file at once and whole, readable by its owner only."""
+    draft = path.with_suffix(f".{os.getpid()}.new")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(msgspec.json.format(msgspec.json.encode(connection)) + b"\n")
+    draft.replace(path)
+
+
+def read(path: Path) -> Connection:
+    """The connection in a file. Raises ConnectionFileError that says what is wrong with it and what to do."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConnectionFileError(f"{path} cannot be read ({error.strerror}). Is the cluster running?") from None
+    try:
+        connection = msgspec.json.decode(data, type=Connection)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ConnectionFileError(f"{path} is not a connection file of hiersched: {error}") from None
+    if connection.protocol != PROTOCOL_VERSION:
+        raise ConnectionFileError(
+            f"{path} is of a cluster that speaks protocol version {connection.protocol}, this side speaks "
+            f"{PROTOCOL_VERSION}: install the same version of hiersched on both sides"
+        )
+    if is_local(connection) and not _lives(connection.pid):
+        raise ConnectionFileError(f"{path} is stale: the cluster's process {connection.pid} is gone. Start a new cluster.")
+    return connection
+
+
+def newest() -> Path:
+    """The connection file written last. Raises ConnectionFileError if there is none."""
+    found = sorted(clusters_directory().glob("*.json"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise ConnectionFileError(
+            f"no cluster runs: {clusters_directory()} holds no connection file. Start one with `hiersched start -n 4`."
+        )
+    return found[-1]
+
+
+def is_local(connection: Connection) -> bool:
+    """The root is on this host."""
+    return connection.host == socket.gethostname()
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,194 @@
+"""One loop per scheduler process: drain the sockets, step the core, perform its effects.
+
+The driver knows no scheduling: it turns what happens outside (messages, processes that end, time that passes) into
+events, and effects into sends, forks and timers. It takes up to EVENTS_PER_STEP_MAX messages of a port at a time, so
+that no neighbour starves another, and then says `Drained`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from tornado.ioloop import IOLoop
+
+from hiersched.core import effects as e
+from hiersched.core.scheduler import SchedulerCore
+from hiersched.core.topology import Child
+from hiersched.errors import ProtocolError, VersionMismatch
+from hiersched.limits import EVENTS_PER_STEP_MAX, START_TIMEOUT_S
+from hiersched.protocol.messages import Message, Refused
+from hiersched.runtime.zmq_link import Port, Unreachable, Uplink
+
+
+class Spawner(Protocol):
+    """Starts the processes of children, ends them, and tells of their end through `Driver.on_child_ended`."""
+
+    def start(self, children: list[Child]) -> None:
+        """Start one process for each child."""
+
+    def end(self, link: e.Link) -> None:
+        """See to it that the child's process is gone."""
+
+
+def link_of(child: Child) -> e.Link:
+    """The name under which a child connects."""
+    if child.kind == "engine":
+        return b"engine-%d" % child.first
+    return b"scheduler-%d-%d" % (child.first, child.last)
+
+
+class Driver:
+    """Runs one core on this process's loop until it wants to exit."""
+
+    def __init__(self, core: SchedulerCore, ports: list[Port], uplink: Uplink | None, spawner: Spawner) -> None:
+        self._core = core
+        self._ports = ports
+        self._uplink = uplink
+        self._sockets: list[Any] = [*ports, *([uplink] if uplink is not None else [])]
+        self._spawner = spawner
+        self._port_of: dict[e.Link, Port] = {}
+        self._awaited: dict[e.Link, Child] = {}
+        self._loop = IOLoop.current()
+        self._wake: object | None = None
+        self._wake_s = float("inf")
+        self._on_exit: Callable[[str], None] = lambda reason: None
+        self._again = False
+        self._perform = {
+            e.Send: self._send,
+            e.WakeAt: self._wake_at,
+            e.Spawn: self._spawn,
+            e.Close: self._close,
+            e.Exit: self._exit,
+        }
+
+    def start(self, on_exit: Callable[[str], None]) -> None:
+        """Begin; `on_exit(reason)` is called once, when the core is done."""
+        self._on_exit = on_exit
+        for socket in self._sockets:
+            self._loop.add_handler(socket.fileno(), self._on_readable, IOLoop.READ)
+        self.step(e.Started())
+        self._loop.add_callback(self._on_readable)
+
+    def stop(self) -> None:
+        """Stop listening."""
+        for socket in self._sockets:
+            self._loop.remove_handler(socket.fileno())
+
+    def say(self, link: e.Link, message: Message) -> None:
+        """A last word to a neighbour, outside the core; lost if it is gone."""
+        self._send(e.Send(link, message))
+
+    def step(self, event: e.Event) -> None:
+        """Feed one event from outside the sockets, and let the core act on it."""
+        self._feed(event)
+        self._feed(e.Drained())
+        self._look_again()
+
+    def on_child_ended(self, link: e.Link, reason: str) -> None:
+        """A child's process is no more."""
+        child = self._awaited.pop(link, None)
+        self.step(e.LinkDown(link, reason) if child is None else e.ChildFailed(child, reason))
+
+    # --- in -----------------------------------------------------------------------------------------------------------
+
+    def _on_readable(self, *_: object) -> None:
+        self._again = False
+        drained = True
+        for socket in self._sockets:
+            drained = self._drain(socket) and drained
+        self._feed(e.Drained())
+        self._look_again(not drained)
+
+    def _drain(self, socket: Port | Uplink) -> bool:
+        """Step through what waits on a socket; False if more may wait."""
+        for _ in range(EVENTS_PER_STEP_MAX):
+            try:
+                received = socket.receive_nowait()
+            except (ProtocolError, VersionMismatch) as error:
+                self._refuse(socket, error)
+                continue
+            if received is None:
+                return True
+            link, message, frames = received
+            if socket is not self._uplink:
+                self._port_of[link] = socket  # type: ignore[assignment]
+                if self._awaited:
+                    self._awaited.pop(link, None)
+            self._feed(e.Received(link, message, frames))
+        return False
+
+    def _refuse(self, socket: Port | Uplink, error: ProtocolError | VersionMismatch) -> None:
+        kind = "version" if isinstance(error, VersionMismatch) else "malformed"
+        self._feed(e.Dropped(kind))
+        if kind == "version" and isinstance(socket, Port):
+            try:
+                socket.send(error.link, Refused("VersionMismatch", str(error)))  # type: ignore[union-attr]
+            except Unreachable:
+                return  # it did not wait for the answer
+
+    def _look_again(self, more: bool = False) -> None:
+        """Using a zmq socket may have eaten the edge that announces new messages: look before sleeping."""
+        if not self._again and (more or any(socket.readable() for socket in self._sockets)):
+            self._again = True
+            self._loop.add_callback(self._on_readable)
+
+    # --- out ----------------------------------------------------------------------------------------------------------
+
+    def _feed(self, event: e.Event) -> None:
+        unreachable: list[e.LinkDown] = []
+        for effect in self._core.handle(event, time.monotonic()):
+            down = self._perform[type(effect)](effect)  # type: ignore[index]
+            if down is not None:
+                unreachable.append(down)
+        for down in unreachable:
+            self._feed(down)
+
+    def _send(self, effect: e.Send) -> e.LinkDown | None:
+        if effect.link == e.PARENT:
+            assert self._uplink is not None, "the root has no parent to send to"
+            self._uplink.send(effect.message, effect.frames)
+            return None
+        port = self._port_of.get(effect.link)
+        if port is None:
+            return e.LinkDown(effect.link, "it was never heard of")
+        try:
+            port.send(effect.link, effect.message, effect.frames)
+        except Unreachable as error:
+            self._port_of.pop(effect.link, None)
+            return e.LinkDown(effect.link, str(error))
+        return None
+
+    def _wake_at(self, effect: e.WakeAt) -> None:
+        if effect.time_s >= self._wake_s:
+            return
+        if self._wake is not None:
+            self._loop.remove_timeout(self._wake)
+        self._wake_s = effect.time_s
+        self._wake = self._loop.call_later(max(0.0, effect.time_s - time.monotonic()), self._woke)
+
+    def _woke(self) -> None:
+        self._wake = None
+        self._wake_s = float("inf")
+        self.step(e.Woke())
+
+    def _spawn(self, effect: e.Spawn) -> None:
+        for child in effect.children:
+            self._awaited[link_of(child)] = child
+        self._spawner.start(effect.children)
+        self._loop.call_later(START_TIMEOUT_S, self._check_started, effect.children)
+
+    def _check_started(self, children: list[Child]) -> None:
+        for child in children:
+            link = link_of(child)
+            if link in self._awaited:
+                self._spawner.end(link)
+                self.on_child_ended(link, f"it did not say hello within {START_TIMEOUT_S:.0f} s")
+
+    def _close(self, effect: e.Close) -> None:
+        self._port_of.pop(effect.link, None)
+        self._spawner.end(effect.link)
+
+    def _exit(self, effect: e.Exit) -> None:
+        self._on_exit(effect.reason)

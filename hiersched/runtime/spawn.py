@@ -1,0 +1,143 @@
+"""Starts the first process of a cluster on this host, and waits until its root can be reached."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import msgspec
+
+from hiersched.core.topology import TreePlan
+from hiersched.errors import StartError
+from hiersched.limits import STOP_TIMEOUT_S
+from hiersched.runtime.connection import Connection, clusters_directory
+
+_LOG_TAIL_BYTES = 4000
+_CONNECTION_BYTES_MAX = 65_536
+
+
+class HostConfig(msgspec.Struct, kw_only=True):
+    """What a host is to run. Descriptors are inherited; -1: none.
+
+    directory: of its sockets. ready: where the root writes the connection once it can be reached. owner: a pipe; when
+    its other end closes, all ends. threads: for BLAS and OpenMP, of each engine. preload: modules that engines find
+    imported already. path: entries for sys.path, after its own.
+    """
+
+    cluster: str
+    key: str
+    plan: TreePlan
+    engines: int
+    threads: int
+    directory: str = ""
+    ip: str | None = None
+    preload: list[str] = []
+    path: list[str] = []
+    ready: int = -1
+    owner: int = -1
+
+
+def log_path(cluster: str) -> Path:
+    """Where the processes of a cluster write what they have to say."""
+    return clusters_directory() / f"{cluster}.log"
+
+
+class HostProcess:
+    """The host's first process, started here. It ends, with all it forked, when this object's `owner` pipe closes."""
+
+    def __init__(self, config: HostConfig, *, owned: bool) -> None:
+        self.cluster = config.cluster
+        self.log = log_path(config.cluster)
+        config.directory = tempfile.mkdtemp(prefix="hiersched-")
+        self._ready, config.ready = os.pipe()
+        self._owner = -1
+        if owned:
+            config.owner, self._owner = os.pipe()
+        theirs = [descriptor for descriptor in (config.ready, config.owner) if descriptor >= 0]
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "hiersched.nodes.host"],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                pass_fds=theirs,
+                start_new_session=True,  # a Ctrl-C in the terminal is for the client, not for the engines
+            )
+        for descriptor in theirs:
+            os.close(descriptor)
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError), self._process.stdin as stdin:  # its early end is reported by `wait`
+            stdin.write(msgspec.json.encode(config))
+
+    @property
+    def pid(self) -> int:
+        """Of the host's first process."""
+        return self._process.pid
+
+    def wait_ready(self, timeout_s: float) -> Connection:
+        """The connection to the root, once it can be reached. Raises StartError."""
+        deadline = time.monotonic() + timeout_s
+        data = b""
+        while True:
+            readable, _, _ = select.select([self._ready], [], [], max(0.0, deadline - time.monotonic()))
+            if not readable:
+                raise self.failed(f"the root did not come up within {timeout_s} s")
+            piece = os.read(self._ready, _CONNECTION_BYTES_MAX)
+            if not piece:
+                break
+            data += piece
+        os.close(self._ready)
+        self._ready = -1
+        if not data:
+            raise self.failed("the root ended while it started")
+        return msgspec.json.decode(data, type=Connection)
+
+    def failed(self, what: str) -> StartError:
+        """An error with the end of the log; everything that was started is ended first."""
+        self.stop()
+        text = self.log.read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace") if self.log.exists() else ""
+        self.log.unlink(missing_ok=True)
+        return StartError(f"cluster {self.cluster!r} did not start: {what}" + (f"\n{text}" if text else ""))
+
+    def stop(self) -> None:
+        """End the host and all it forked; returns when they are gone."""
+        if self._ready >= 0:
+            os.close(self._ready)
+            self._ready = -1
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+        self.wait_gone()
+
+    def wait_gone(self) -> None:
+        """Wait for the end of a host that was told to stop; make it end when it does not."""
+        try:
+            self._process.wait(2 * STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._owner >= 0:
+            os.close(self._owner)
+            self._owner = -1
+
+    def release(self) -> None:
+        """Leave it running on its own."""
+        self._process.returncode = 0  # not ours to reap any more
+
+
+def ended(pid: int, timeout_s: float) -> bool:
+    """Wait until a process that is not our child has ended; False if it has not in time."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([descriptor], [], [], timeout_s)[0])
+    finally:
+        os.close(descriptor)

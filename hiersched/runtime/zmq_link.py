@@ -1,0 +1,168 @@
+"""Links over pyzmq: a `Port` has many neighbours below it, an `Uplink` has one above.
+
+On one host links are ipc sockets in a directory that only its owner may enter. A tcp port always speaks CURVE: it lets
+in only peers that hold the cluster's client key, and counts the others. Queues are bounded; a neighbour whose queue is
+full counts as unreachable, because credit never lets it come to that while it reads.
+
+zmq tells of new messages by an edge on its descriptor: after any use of a socket `readable` must be asked again before
+sleeping on the descriptor.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import zmq
+
+from hiersched.errors import ProtocolError, VersionMismatch
+from hiersched.limits import FRAME_BYTES_MAX, INLINE_BYTES_MAX, LINK_MESSAGES_MAX
+from hiersched.protocol.framing import Frame, decode, encode
+from hiersched.protocol.messages import Message
+from hiersched.runtime.keys import CurveKeys, Gate
+
+Link = bytes
+
+
+class Unreachable(Exception):
+    """The neighbour has gone, or does not read any more."""
+
+
+def context() -> zmq.Context[zmq.Socket[bytes]]:
+    """A zmq context of this process with room for all the sockets it may need."""
+    own: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    own.set(zmq.MAX_SOCKETS, 1024)
+    return own
+
+
+class _Socket:
+    """What ports and uplinks share: receiving, framing, and counting what is not a message."""
+
+    def __init__(self, socket: zmq.Socket[bytes], *, has_links: bool) -> None:
+        socket.linger = 0
+        socket.set_hwm(LINK_MESSAGES_MAX)
+        socket.setsockopt(zmq.MAXMSGSIZE, FRAME_BYTES_MAX)
+        self.socket = socket
+        self._has_links = has_links
+        self._encoded: tuple[Message | None, bytes] = (None, b"")
+
+    def fileno(self) -> int:
+        """The descriptor to sleep on."""
+        return int(self.socket.FD)
+
+    def readable(self) -> bool:
+        """Messages wait."""
+        return bool(self.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN)  # type: ignore[operator]
+
+    def wait(self, timeout_s: float) -> bool:
+        """Sleep until a message waits; False if none came in time."""
+        return bool(self.socket.poll(max(0, int(timeout_s * 1000)), zmq.POLLIN))
+
+    def receive_nowait(self) -> tuple[Link, Message, Sequence[Frame]] | None:
+        """(link, message, payload frames), or None if nothing waits.
+
+        Raises ProtocolError or VersionMismatch, with the link in `.link`, for what is not a message of ours.
+        """
+        try:
+            return self._receive(zmq.NOBLOCK)
+        except zmq.Again:
+            return None
+
+    def receive(self) -> tuple[Link, Message, Sequence[Frame]]:
+        """The next message; waits for it. Raises as `receive_nowait`."""
+        return self._receive(0)
+
+    def _receive(self, flags: int) -> tuple[Link, Message, Sequence[Frame]]:
+        socket = self.socket
+        link = b""
+        if self._has_links:
+            link = socket.recv(flags)
+            if not socket.rcvmore:
+                raise _blame(ProtocolError("an empty message"), link)
+            flags = 0
+        header = socket.recv(flags)
+        frames: list[Frame] = []
+        while socket.rcvmore:
+            frame = socket.recv(0, copy=False)
+            frames.append(frame if len(frame) >= INLINE_BYTES_MAX else frame.bytes)
+        try:
+            return link, decode(header, len(frames)), frames
+        except (ProtocolError, VersionMismatch) as error:
+            raise _blame(error, link) from None
+
+    def _header(self, message: Message) -> bytes:
+        """The header frame; a message that goes to many neighbours in a row is encoded once."""
+        last, header = self._encoded
+        if message is not last:
+            header = encode(message)
+            self._encoded = (message, header)
+        return header
+
+    def close(self) -> None:
+        """Close the socket at once."""
+        self.socket.close(0)
+
+
+class Port(_Socket):
+    """A socket that children and clients connect to. `address`: what to connect to."""
+
+    def __init__(self, own: zmq.Context[zmq.Socket[bytes]], address: str, gate: Gate | None = None) -> None:
+        socket = own.socket(zmq.ROUTER)
+        super().__init__(socket, has_links=True)
+        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        socket.setsockopt(zmq.ROUTER_HANDOVER, 1)  # a child that starts again takes its old name over
+        socket.setsockopt(zmq.BACKLOG, 1024)
+        if address.startswith("tcp://"):
+            if gate is None:
+                raise ValueError("a tcp port needs keys")
+            gate.guard(socket)
+        socket.bind(address)
+        self.address = socket.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()  # type: ignore[union-attr]
+
+    def send(self, link: Link, message: Message, frames: Sequence[Frame] = ()) -> None:
+        """Send without waiting. Raises Unreachable."""
+        try:
+            self.socket.send_multipart([link, self._header(message), *frames], zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            raise Unreachable("its queue is full") from None
+        except zmq.ZMQError as error:
+            if error.errno == zmq.EHOSTUNREACH:
+                raise Unreachable("it closed its connection") from None
+            raise
+
+    def close(self) -> None:
+        """Close the socket and remove its file."""
+        super().close()
+        if self.address.startswith("ipc://"):
+            try:
+                os.unlink(self.address.removeprefix("ipc://"))
+            except FileNotFoundError:
+                pass  # zmq removes it on a clean close
+
+
+class Uplink(_Socket):
+    """A connection to a parent. name: the link's name on the other side, unique there."""
+
+    def __init__(
+        self, own: zmq.Context[zmq.Socket[bytes]], address: str, name: Link, keys: CurveKeys | None = None
+    ) -> None:
+        socket = own.socket(zmq.DEALER)
+        super().__init__(socket, has_links=False)
+        socket.setsockopt(zmq.IDENTITY, name)
+        if address.startswith("tcp://"):
+            if keys is None:
+                raise ValueError("a tcp link needs keys")
+            keys.enter(socket)
+        socket.connect(address)
+
+    def send(self, message: Message, frames: Sequence[Frame] = ()) -> None:
+        """Send; waits only while the bounded queue is full."""
+        if frames:
+            self.socket.send_multipart([self._header(message), *frames], copy=False)
+        else:
+            self.socket.send(encode(message))
+
+
+def _blame(error: ProtocolError | VersionMismatch, link: Link) -> ProtocolError | VersionMismatch:
+    error.link = link  # type: ignore[union-attr]
+    return error

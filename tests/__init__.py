@@ -1,0 +1,1 @@
+"""The tests: a mirror of hiersched/, plus scenarios/ (simulated clusters) and processes/ (real ones)."""
