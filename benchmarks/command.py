@@ -1,6 +1,7 @@
 """The command line that every question shares."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -46,7 +47,9 @@ def main(questions: Sequence[Question], arguments: Sequence[str] | None = None) 
     machine = print_facts(console)
     reports = []
     for question in questions:
+        load = os.getloadavg()[0]
         report = question(options)
+        report.notes.append(f"Load average when this began: {load:.1f} on {machine['cores']} cores.")
         print_report(report, console)
         reports.append(report)
     if parsed.json is not None:

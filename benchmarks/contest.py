@@ -48,8 +48,11 @@ class Contest:
     def race(self, ours: Sequence[Entry], peer: str, entries: Sequence[Entry], *, rounds: int) -> Samples:
         """Samples of `rounds` interleaved rounds of `ours` and of the entries of `peer`, which lives for this race.
 
-        Entries without a living peer are absent; ours is measured even if it races alone.
+        Entries without a living peer are absent; ours is measured even if it then races alone. There is no race
+        against a peer that was not asked for.
         """
+        if not self._asks_for(peer):
+            return {}
         host = self.start(peer)
         hosts = {OURS: self._ours, peer: host}
         try:
@@ -78,8 +81,7 @@ class Contest:
 
     def start(self, label: str) -> Host | None:
         """A living host that the caller must stop; None, with the reason kept, if there can be none."""
-        if label != OURS and self._allowed is not None and label not in self._allowed:
-            self._missing[label] = "not asked for"
+        if not self._asks_for(label):
             return None
         host = Host(label, self.n)
         try:
@@ -105,3 +107,10 @@ class Contest:
             if host.left_behind:
                 reason = f"{host.left_behind} processes had to be killed"
                 self._missing[f"{host.label}, after its stop of {self.n}"] = reason
+
+    def _asks_for(self, label: str) -> bool:
+        """Whether `label` takes part; keeps the reason if it does not."""
+        if label == OURS or self._allowed is None or label in self._allowed:
+            return True
+        self._missing[label] = "not asked for"
+        return False

@@ -27,14 +27,12 @@ BYTES_PER_GB = 1e9
 
 def facts() -> dict[str, str]:
     """Name -> value, for people to read."""
-    load = ", ".join(f"{average:.1f}" for average in os.getloadavg())
     return {
         "processor": _processor(),
         "cores": str(len(os.sched_getaffinity(0))),
         "memory": f"{psutil.virtual_memory().total / BYTES_PER_GB:.0f} GB",
         "system": platform.platform(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "load before (1, 5, 15 min)": load,
         **{package: _version(package) for package in PACKAGES},
     }
 

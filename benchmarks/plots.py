@@ -1,13 +1,14 @@
 """Pictures of the reports: one file per question, one panel per case.
 
-A case measured at three or more numbers of engines becomes lines over that number, any other one bars at its largest
-number. Both have logarithmic axes, since peers differ by orders of magnitude; equal distances are equal ratios. A log
-axis has no zero, so what is missing is left out of lines and named among bars.
+A case measured at three or more numbers of engines becomes lines over that number, any other one a list of dots at its
+largest number. All axes are logarithmic, since peers differ by orders of magnitude: equal distances are equal ratios. A
+log axis has no zero, so there are no bars, and what is missing has no dot.
 """
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -19,15 +20,17 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 
 from benchmarks.report import MISSING, Report, Row, by_case, show
 
-PANEL_INCHES = (6.2, 3.9)
+PANEL_WIDTH = 6.4  # inches, as all sizes here
+LINES_HEIGHT = 3.9
+DOTS_HEIGHT, DOT_HEIGHT = 1.1, 0.27  # a panel of dots, and each dot in it
 COLUMNS_MAX = 2
 LINE_NS_MIN = 3
 OURS_COLOR = "#0b62a8"
 PEER_COLORS = ("#d1602d", "#3c8d5a", "#8a5aa8", "#b08a1e", "#5d6b78", "#b8456b", "#4a9aa8")
-BAR_COLOR = "#b9c2ca"
+DOT_COLOR = "#7d8994"
 TEXT_COLOR = "#2b3138"
 GRID_COLOR = "#e4e8ec"
-STYLE = {
+STYLE: dict[str, Any] = {
     "font.size": 10,
     "text.color": TEXT_COLOR,
     "axes.labelcolor": TEXT_COLOR,
@@ -50,10 +53,16 @@ def draw(report: Report, path: Path) -> None:
     if not panels:
         return
     columns = min(COLUMNS_MAX, len(panels))
-    lines = math.ceil(len(panels) / columns)
-    size = (PANEL_INCHES[0] * columns, PANEL_INCHES[1] * lines + 0.4)
+    heights = [max(map(_height, panels[first : first + columns])) for first in range(0, len(panels), columns)]
     with pyplot.rc_context(STYLE):
-        figure, grid = pyplot.subplots(lines, columns, figsize=size, squeeze=False, layout="constrained")
+        figure, grid = pyplot.subplots(
+            len(heights),
+            columns,
+            figsize=(PANEL_WIDTH * columns, sum(heights) + 0.4),
+            height_ratios=heights,
+            squeeze=False,
+            layout="constrained",
+        )
         for axes, rows in zip(grid.flat, panels, strict=False):
             draw_panel(axes, rows)
         for axes in grid.flat[len(panels) :]:
@@ -66,15 +75,24 @@ def draw(report: Report, path: Path) -> None:
 def draw_panel(axes: Axes, rows: Sequence[Row]) -> None:
     """One case."""
     better = "higher is better" if rows[0].higher_is_better else "lower is better"
-    if len({row.n for row in rows}) >= LINE_NS_MIN:
+    if _is_lines(rows):
         _draw_lines(axes, rows)
         axes.set_title(rows[0].case)
         axes.set_ylabel(f"{rows[0].unit} ({better})")
     else:
         row = max(rows, key=lambda row: row.n)
-        _draw_bars(axes, row)
+        _draw_dots(axes, row)
         axes.set_title(f"{row.case}, n={row.n}")
         axes.set_xlabel(f"{row.unit} ({better})")
+
+
+def _is_lines(rows: Sequence[Row]) -> bool:
+    return len({row.n for row in rows}) >= LINE_NS_MIN
+
+
+def _height(rows: Sequence[Row]) -> float:
+    contenders = 1 + max(len(row.peers) for row in rows)
+    return LINES_HEIGHT if _is_lines(rows) else DOTS_HEIGHT + DOT_HEIGHT * contenders
 
 
 def _drawable(rows: Sequence[Row]) -> bool:
@@ -112,27 +130,31 @@ def _draw_lines(axes: Axes, rows: Sequence[Row]) -> None:
     axes.legend(frameon=False, fontsize=9)
 
 
-def _draw_bars(axes: Axes, row: Row) -> None:
+def _draw_dots(axes: Axes, row: Row) -> None:
     """Best on top, ours in colour, the missing at the bottom."""
     named = [(OURS_NAME, row.ours), *row.peers.items()]
     known = [(name, value) for name, value in named if value is not None]
     known.sort(key=lambda pair: pair[1], reverse=row.higher_is_better)
+    missing = [name for name, value in named if value is None]
     values = [value for _, value in known]
-    left = 10 ** math.floor(math.log10(min(values)) - 0.3)
-    names = [name for name, _ in known] + [name for name, value in named if value is None]
     axes.set_xscale("log")
-    axes.set_xlim(left, max(values) * 6)
+    axes.set_xlim(10 ** math.floor(math.log10(min(values)) - 0.3), max(values) * 8)
     for place, (name, value) in enumerate(known):
-        color = OURS_COLOR if name == OURS_NAME else BAR_COLOR
-        axes.barh(place, value - left, left=left, color=color, height=0.68)
-        axes.annotate(show(value), (value, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=9)
-    for place in range(len(known), len(names)):
-        axes.annotate(MISSING, (left, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=9)
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.4, -0.6)
+        ours = name == OURS_NAME
+        axes.plot(value, place, "o", color=OURS_COLOR if ours else DOT_COLOR, markersize=9 if ours else 7)
+        _write(axes, show(value), (value, place), shift=8, weight="bold" if ours else "normal")
+    for place in range(len(known), len(named)):
+        _write(axes, MISSING, (axes.get_xlim()[0], place), shift=4)
+    axes.set_yticks(range(len(named)), [name for name, _ in known] + missing)
+    axes.set_ylim(len(named) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     _plain_log_ticks(axes.xaxis)
-    axes.grid(axis="x", color=GRID_COLOR)
+    axes.grid(color=GRID_COLOR)
+
+
+def _write(axes: Axes, text: str, at: tuple[float, float], *, shift: float, weight: str = "normal") -> None:
+    """`text` in data coordinates, `shift` points to the right."""
+    axes.annotate(text, at, xytext=(shift, 0), textcoords="offset points", va="center", fontsize=9, fontweight=weight)
 
 
 def _plain_log_ticks(axis: matplotlib.axis.Axis) -> None:

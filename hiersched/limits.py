@@ -60,6 +60,7 @@ BLOB_TIMEOUT_S = 30.0  # from asking a parent for a blob to giving the call up
 WINDOW_S = 0.005
 WINDOW_TASKS_MAX = 1_024
 RESULTS_FLUSH_S = 0.001  # an engine sends the results it has at least this often, between tasks
+FLUSH_PERIOD_S = 0.001  # a client sends tasks at least this often while it submits
 
 # Maps. A chunk is worth about MAP_CHUNK_S of work: far above what sending it costs, far below what a user notices.
 MAP_CHUNK_S = 0.015

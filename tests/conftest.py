@@ -13,6 +13,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from tests import leftovers
@@ -21,6 +22,10 @@ SEARCHED = {"processes", "client", "scenarios", "runtime", "nodes"}
 LASTING = pytest.StashKey[set[str]]()
 
 os.environ[leftovers.RUN_VARIABLE] = uuid.uuid4().hex
+
+# The same examples on every run, and no verdict from the clock of a busy machine.
+hypothesis.settings.register_profile("hiersched", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("hiersched")
 
 
 @pytest.hookimpl(tryfirst=True)

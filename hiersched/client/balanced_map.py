@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hiersched.client.session import Session
     from hiersched.data.outcomes import Outcome
 
+
 class BalancedMap:
     """A run over `columns`, sliceable sequences of one length, one per argument of the function.
 
@@ -144,7 +145,9 @@ class BalancedMap:
 
     def cancel(self) -> None:
         """End the map. Chunks that already run are left to end, and what they give is dropped."""
-        self._end(TaskCancelled(f"the map of {self.name} was cancelled with {self.progress} of {self.count} items done"))
+        self._end(
+            TaskCancelled(f"the map of {self.name} was cancelled with {self.progress} of {self.count} items done")
+        )
 
     # --- state --------------------------------------------------------------------------------------------------------
 
@@ -184,12 +187,12 @@ class BalancedMap:
                 return self.done
         return True
 
-    def in_order(self, timeout_s: float | None = None) -> Iterator[Chunk]:
+    def in_order(self, ends_at: float | None = None) -> Iterator[Chunk]:
         """The chunks in the order of the items, each once it is back.
 
-        Raises TimeoutError `timeout_s` after the first was asked for, and `error` behind the last chunk sent.
+        ends_at: by the monotonic clock; raises TimeoutError for a chunk that is not back by then. Raises `error` behind
+        the last chunk sent.
         """
-        ends_at = None if timeout_s is None else time.monotonic() + timeout_s
         index = 0
         while True:
             while index >= len(self.chunks):
@@ -198,10 +201,10 @@ class BalancedMap:
                 if self.error is not None:
                     raise self.error
                 if not self._wait_for_oldest(ends_at):
-                    raise TimeoutError(f"map of {self.name}: {self.late()} within {timeout_s} s")
+                    raise TimeoutError(f"map of {self.name}: {self.late()} in time")
             chunk = self.chunks[index]
             if not self._wait_for(chunk, ends_at):
-                raise TimeoutError(f"map of {self.name}: {self.late()} within {timeout_s} s")
+                raise TimeoutError(f"map of {self.name}: {self.late()} in time")
             yield chunk
             index += 1
 

@@ -85,3 +85,11 @@ class CallFuture(Future):
         """The call's error, None where it succeeded. Raises CancelledError or TimeoutError as `result` does."""
         self._settled(timeout)
         return self._pending.outcomes[0].error
+
+    def __repr__(self) -> str:
+        pending = self._pending
+        if not pending.done:
+            return f"<{type(self).__name__}: {'running' if self._held else 'pending'}>"
+        if pending.cancelled:
+            return f"<{type(self).__name__}: cancelled>"
+        return f"<{type(self).__name__}: {f'failed, {self._first_error()}' if pending.failed else 'finished'}>"

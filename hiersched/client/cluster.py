@@ -217,5 +217,3 @@ def _path(path: str | Path | None, cluster_id: str | None) -> Path:
     if path is not None:
         return Path(path)
     return connection.path_of(cluster_id) if cluster_id is not None else connection.newest()
-
-

@@ -10,46 +10,63 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from hiersched.client.map_run import Chunk, Pack
-from hiersched.limits import (
-    MAP_CHUNK_ITEMS_MAX,
-    MAP_CHUNK_S,
-    MAP_CHUNKS_OUTSTANDING_MAX,
-    MAP_CHUNKS_PER_ENGINE_MAX,
-)
+from hiersched.limits import MAP_CHUNK_S, MAP_CHUNKS_PER_ENGINE_MAX
 
 if TYPE_CHECKING:
     from hiersched.client.chunks import ChunkSizer
     from hiersched.client.session import Session
 
 
+@dataclass(frozen=True)
+class LazyMapOptions:
+    """How a lazy map behaves.
+
+    ordered: results in the order of the input, not as they come back; return_exceptions: give the errors of items, do
+    not raise them; items_max: bound on the items that are out, None for a few chunks per engine.
+    """
+
+    ordered: bool = True
+    return_exceptions: bool = False
+    items_max: int | None = None
+
+
 class LazyMap(Iterator[Any]):
     """The results of a map whose input is an iterator of argument tuples.
 
-    After an item's error is raised, iterating goes on with the next. An error of the input itself is raised once, behind
-    the results of all it gave before.
+    After an item's error was raised, iterating goes on with the next. An error of the input, or of packing it, is raised
+    once, behind the results of all that came before.
     """
 
-    def __init__(self, session: Session, calls: Iterator[tuple[Any, ...]], *, pack: Pack, sizer: ChunkSizer) -> None:
+    def __init__(
+        self,
+        session: Session,
+        calls: Iterator[tuple[Any, ...]],
+        *,
+        pack: Pack,
+        sizer: ChunkSizer,
+        options: LazyMapOptions,
+    ) -> None:
         self._session = session
         self._calls = calls
         self._pack = pack
         self._sizer = sizer
+        self._options = options
         self._flying: deque[Chunk] = deque()
         self._ready: deque[tuple[Any, Exception | None]] = deque()
-        self._read = 0
+        self._read = 0  # items sent
         self._exhausted = False
         self._input_error: Exception | None = None
-        self.ordered = True
-        self.return_exceptions = False
-        self.items_max: int | None = None
 
     def start(self) -> LazyMap:
-        """Send the first chunks. Raises what packing them raises."""
+        """Send the first chunks. Raises what reading or packing the very first items raises."""
         self._fill()
+        if self._input_error is not None and not self._read:
+            self._finish()
         return self
 
     def cancel(self) -> None:
@@ -71,7 +88,7 @@ class LazyMap(Iterator[Any]):
         value, error = self._ready.popleft()
         if error is None:
             return value
-        if self.return_exceptions:
+        if self._options.return_exceptions:
             return error
         raise error
 
@@ -82,12 +99,12 @@ class LazyMap(Iterator[Any]):
 
     def _next_back(self) -> Chunk:
         """Wait for the chunk whose results come next, and take it off those out."""
-        if self.ordered:
-            chunk = self._flying.popleft()
+        if self._options.ordered:
+            chunk = self._flying[0]
             self._session.wait((chunk.pending,), None)
-            return chunk
-        self._session.wait_any([chunk.pending for chunk in self._flying], None)
-        chunk = next(chunk for chunk in self._flying if chunk.pending is not None and chunk.pending.done)
+        else:
+            self._session.wait_any([chunk.pending for chunk in self._flying], None)
+            chunk = next(chunk for chunk in self._flying if chunk.pending.done)
         self._flying.remove(chunk)
         return chunk
 
@@ -105,23 +122,29 @@ class LazyMap(Iterator[Any]):
         """Send chunks while there is room."""
         engines = max(self._session.dispatch_width(), 1)
         while not self._exhausted and self._has_room(engines):
-            calls = self._next_calls(engines)
-            if calls:
-                columns = tuple(list(column) for column in zip(*calls, strict=True))
-                chunk = Chunk(self._read, len(calls), pending=self._session.task(self._pack(columns)))
-                self._read += chunk.count
-                self._flying.append(chunk)
+            try:
+                self._send(self._next_calls(engines))
+            except Exception as error:
+                self._input_error = error
+                self._exhausted = True
+
+    def _send(self, calls: list[tuple[Any, ...]]) -> None:
+        if calls:
+            columns = tuple(list(column) for column in zip(*calls, strict=True))
+            self._flying.append(Chunk(self._read, len(calls), pending=self._session.task(self._pack(columns))))
+            self._read += len(calls)
 
     def _has_room(self, engines: int) -> bool:
-        if self.items_max is not None:
-            return sum(chunk.count for chunk in self._flying) < self.items_max
+        items_max = self._options.items_max
+        if items_max is not None:
+            return sum(chunk.count for chunk in self._flying) < items_max
         return len(self._flying) < engines * MAP_CHUNKS_PER_ENGINE_MAX
 
     def _next_calls(self, engines: int) -> list[tuple[Any, ...]]:
         """The arguments of the next chunk: fewer where the input is slow, none at its end."""
         items = self._sizer.next_items(engines)
-        if self.items_max is not None:
-            items = min(items, max(1, self.items_max // (2 * engines)))
+        if self._options.items_max is not None:
+            items = min(items, max(1, self._options.items_max // (engines * MAP_CHUNKS_PER_ENGINE_MAX)))
         calls: list[tuple[Any, ...]] = []
         until = time.perf_counter() + MAP_CHUNK_S
         try:
@@ -129,9 +152,7 @@ class LazyMap(Iterator[Any]):
                 calls.append(call)
                 if time.perf_counter() > until:
                     return calls
-        except Exception as error:
+        except Exception as error:  # the input's own; what it gave before is still sent
             self._input_error = error
-            self._exhausted = True
-        if len(calls) < items:
-            self._exhausted = True
+        self._exhausted = len(calls) < items
         return calls

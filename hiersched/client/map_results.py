@@ -107,9 +107,10 @@ class AsyncMapResult(AsyncResult):
             yield from chunk_values(chunk, return_exceptions=self._return_exceptions)
 
     def _parts(self) -> list[Metadata]:
-        return [
-            describe_part(chunk.pending, chunk.position) for chunk in self._run.chunks if chunk.pending is not None
-        ]
+        return [describe_part(chunk.pending, chunk.position) for chunk in self._run.chunks if chunk.pending is not None]
+
+    def _shown_parts(self) -> list[Metadata]:
+        return self._parts()
 
     @property
     def progress(self) -> int:

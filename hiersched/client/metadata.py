@@ -51,7 +51,7 @@ def describe_part(pending: Pending, position: int) -> Metadata:
     if outcome is None:
         known.update(stdout="", stderr="", outputs=[])
         return known
-    if outcome.engine_id is not None:
+    if outcome.engine_id >= 0:
         known["engine_id"] = outcome.engine_id
     known.update(
         status="ok" if outcome.ok else "error",

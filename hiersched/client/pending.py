@@ -31,7 +31,9 @@ _LOSSES: dict[int, type[HierschedError]] = {
 
 def loss_error(code: int, rank: int, text: str) -> HierschedError:
     """The exception for a part of a request that will never be answered."""
-    error = _LOSSES.get(code, EngineLost)(f"engine {rank}: {text}" if code in (m.ENGINE_LOST, m.ENGINE_UNKNOWN) else text)
+    error = _LOSSES.get(code, EngineLost)(
+        f"engine {rank}: {text}" if code in (m.ENGINE_LOST, m.ENGINE_UNKNOWN) else text
+    )
     if isinstance(error, EngineLost):
         error.engine_id = rank
     return error
@@ -89,8 +91,17 @@ class Pending:
                 return  # it finished meanwhile and has called it
         callback(self)
 
-    def settle(self, rank: int, outcome: Outcome) -> bool:
-        """Take in the outcome of one rank; True if it was the last."""
+    @property
+    def complete(self) -> bool:
+        """All outcomes are here, whether or not those who wait know yet."""
+        return not self._remaining
+
+    def missing(self) -> list[int]:
+        """The targets whose outcomes are not here; [0] for a task that no engine is known to have."""
+        return [rank for rank, outcome in zip(self.targets or (0,), self.outcomes, strict=True) if outcome is None]
+
+    def settle(self, rank: int, outcome: Outcome) -> None:
+        """Take in the outcome of one rank; a second one is ignored."""
         outcome.engine_id = rank
         if not self.targets:
             self.targets = (rank,)
@@ -101,14 +112,13 @@ class Pending:
                 self._places = {target: place for place, target in enumerate(self.targets)}
             place = self._places[rank]
         if self.outcomes[place] is not None:
-            return False
+            return
         self.outcomes[place] = outcome
         if not outcome.ok:
             self.failed = True
             if isinstance(outcome.error, RemoteError):
                 outcome.error.engine_id = rank
         self._remaining -= 1
-        return not self._remaining
 
     def finish(self) -> None:
         """All outcomes are here: tell whoever waits."""

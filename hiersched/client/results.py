@@ -17,6 +17,7 @@ from hiersched.client.call_future import CallFuture
 from hiersched.client.display import show_outputs
 from hiersched.client.metadata import FIELDS, Metadata, describe_part, running_s, spanned_s
 from hiersched.client.targets import describe_ids
+from hiersched.data.cells import CellReply
 from hiersched.errors import CompositeError
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class AsyncResult(CallFuture):
         """Whether every part succeeded. Raises RuntimeError while some have not ended."""
         if not self.done():
             raise RuntimeError(f"{self!r} has not ended; wait() first")
-        return self._error() is None
+        return not self._pending.failed
 
     def wait_interactive(self, interval: float = 0.1, timeout: float | None = -1) -> bool:
         """`wait` under a progress bar that is redrawn every `interval` seconds."""
@@ -160,7 +161,9 @@ class AsyncResult(CallFuture):
     def _late(self, timeout: float | None) -> str:
         """What a TimeoutError says."""
         missing = [
-            engine for engine, outcome in zip(self._pending.targets, self._pending.outcomes, strict=False) if not outcome
+            engine
+            for engine, outcome in zip(self._pending.targets, self._pending.outcomes, strict=False)
+            if not outcome
         ]
         where = f"from engines {describe_ids(missing)} " if missing else ""
         return f"{self._name}: no answer {where}within {timeout} s; it still runs, ask again"
@@ -225,7 +228,15 @@ class AsyncResult(CallFuture):
         """
         if not self.done():
             raise TimeoutError(self._late(0))
-        show_outputs(self._parts(), single=self._single, groupby=groupby)
+        show_outputs(self._shown_parts(), single=self._single, groupby=groupby)
+
+    def _shown_parts(self) -> list[Metadata]:
+        """The parts, with what a cell's last expression gave among their outputs."""
+        parts = self._parts()
+        for part, value in zip(parts, self._values(), strict=True):
+            if isinstance(value, CellReply) and value.execute_result is not None:
+                part["outputs"] = [*part["outputs"], value.execute_result]
+        return parts
 
     # --- time ---------------------------------------------------------------------------------------------------------
 

@@ -14,12 +14,12 @@ _RANGES_SHOWN_MAX = 8
 def resolve_targets(targets: Any, engine_ids: Sequence[int]) -> tuple[int, ...]:
     """The engines that `targets` names among `engine_ids`, in the order asked for.
 
-    targets: 'all' or None; an id, where -1 is the last engine; a slice of the existing ids; or several ids. Raises
+    targets: 'all', None or [:]; an id, where -1 is the last engine; a slice of the existing ids; or several ids. Raises
     NoEngines where that leaves none, UnknownEngine for an id that does not exist or stands twice, TypeError otherwise.
     """
     if not engine_ids:
         raise NoEngines("the cluster has no engines; start some, or wait until they have registered")
-    if targets is None or (isinstance(targets, str) and targets == "all"):
+    if means_all(targets):
         return tuple(engine_ids)
     if isinstance(targets, slice):
         chosen = tuple(engine_ids[targets])
@@ -32,6 +32,11 @@ def resolve_targets(targets: Any, engine_ids: Sequence[int]) -> tuple[int, ...]:
     if not chosen:
         raise NoEngines(f"no engine is meant by {targets!r}; the engines are {describe_ids(engine_ids)}")
     return chosen
+
+
+def means_all(targets: Any) -> bool:
+    """Whether `targets` means all engines, those to come included."""
+    return targets is None or (isinstance(targets, str) and targets == "all") or targets == slice(None)
 
 
 def is_single(targets: Any) -> bool:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from dataclasses import dataclass
 
-from hiersched.core.effects import PARENT, Effect, Link, Send
+from hiersched.core.effects import PARENT, Link
+from hiersched.core.outbox import Outbox
 from hiersched.limits import BLOB_STORE_BYTES_MAX, BLOBS_HELD_MAX
 from hiersched.protocol.framing import Frame
 from hiersched.protocol.messages import Blob, Digest, Missing, Want
@@ -50,6 +52,14 @@ class BlobStore:
             self.bytes -= len(dropped)
 
 
+@dataclass(slots=True, eq=False)
+class _Wanted:
+    """A blob that is on its way here. asked: who is to send it; waiting: the children that lack it."""
+
+    asked: Link
+    waiting: set[Link]
+
+
 class BlobLedger:
     """The blobs of one scheduler and of its children."""
 
@@ -57,44 +67,36 @@ class BlobLedger:
         self.store = BlobStore(bytes_max)
         self._is_root = is_root
         self._held: dict[Link, OrderedDict[Digest, None]] = {}
-        self._waiting: dict[Digest, set[Link]] = {}
+        self._wanted: dict[Digest, _Wanted] = {}
         self._origin: OrderedDict[Digest, Link] = OrderedDict()
 
     def named(self, link: Link, digests: Iterable[Digest]) -> None:
-        """A client's message names these digests: ask this client if they are ever missing."""
+        """A message from above names these digests: at the root, ask its sender if they are ever missing."""
+        if not self._is_root:
+            return
         for digest in digests:
             self._origin[digest] = link
             self._origin.move_to_end(digest)
         while len(self._origin) > BLOBS_HELD_MAX:
             self._origin.popitem(last=False)
 
-    def supply(
-        self, link: Link, digests: Iterable[Digest], effects: list[Effect]
-    ) -> None:
+    def supply(self, link: Link, digests: Iterable[Digest], outbox: Outbox) -> None:
         """Before a message that names `digests` goes to a child, send it those it does not hold."""
-        held = self._held.get(link)
-        if held is None:
-            held = self._held[link] = OrderedDict()
+        held = self._held_by(link)
         for digest in digests:
             if digest in held:
                 continue
             blob = self.store.get(digest)
             if blob is not None:  # otherwise the child asks when it finds it missing
-                effects.append(Send(link, Blob(digest), (blob,)))
-                self._holds(held, digest)
+                self._send(link, digest, blob, outbox)
 
-    def on_blob(self, digest: Digest, blob: Frame, effects: list[Effect]) -> None:
+    def on_blob(self, digest: Digest, blob: Frame, outbox: Outbox) -> None:
         """A blob came from above: keep it and pass it on to who waits for it."""
         self.store.put(digest, blob)
-        for link in sorted(self._waiting.pop(digest, ())):
-            effects.append(Send(link, Blob(digest), (blob,)))
-            held = self._held.get(link)
-            if held is not None:
-                self._holds(held, digest)
+        for link in self._pop_waiting(digest):
+            self._send(link, digest, blob, outbox)
 
-    def on_want(
-        self, link: Link, digests: Iterable[Digest], effects: list[Effect]
-    ) -> None:
+    def on_want(self, link: Link, digests: Iterable[Digest], outbox: Outbox) -> None:
         """A child lacks blobs: send what is here, ask above for the rest, once each."""
         asked: dict[Link, list[Digest]] = {}
         missing = []
@@ -102,44 +104,60 @@ class BlobLedger:
             blob = self.store.get(digest)
             source = self._origin.get(digest) if self._is_root else PARENT
             if blob is not None:
-                effects.append(Send(link, Blob(digest), (blob,)))
+                self._send(link, digest, blob, outbox)
+            elif digest in self._wanted:
+                self._wanted[digest].waiting.add(link)
             elif source is None:
                 missing.append(digest)
-            elif digest in self._waiting:
-                self._waiting[digest].add(link)
             else:
-                self._waiting[digest] = {link}
+                self._wanted[digest] = _Wanted(source, {link})
                 asked.setdefault(source, []).append(digest)
         if missing:
-            effects.append(Send(link, Missing(missing)))
-        effects.extend(Send(source, Want(wanted)) for source, wanted in asked.items())
+            outbox.send(link, Missing(missing))
+        for source, wanted in asked.items():
+            outbox.send(source, Want(wanted))
 
-    def on_missing(self, digests: Iterable[Digest], effects: list[Effect]) -> None:
+    def on_missing(self, digests: Iterable[Digest], outbox: Outbox) -> None:
         """Above, nobody holds these: tell who waits."""
         told: dict[Link, list[Digest]] = {}
         for digest in digests:
-            for link in sorted(self._waiting.pop(digest, ())):
+            for link in self._pop_waiting(digest):
                 told.setdefault(link, []).append(digest)
-        effects.extend(Send(link, Missing(missing)) for link, missing in told.items())
+        for link, missing in told.items():
+            outbox.send(link, Missing(missing))
 
     def forget_child(self, link: Link) -> None:
         """A child is gone, with all it held and waited for."""
         self._held.pop(link, None)
-        for digest in [
-            digest for digest, waiting in self._waiting.items() if link in waiting
-        ]:
-            self._waiting[digest].discard(link)
-            if not self._waiting[digest]:
-                del self._waiting[digest]
+        for digest, wanted in list(self._wanted.items()):
+            wanted.waiting.discard(link)
+            if not wanted.waiting:
+                del self._wanted[digest]
 
-    def forget_client(self, link: Link, effects: list[Effect]) -> None:
-        """A client is gone: what only it could supply is missing now."""
-        gone = [digest for digest, origin in self._origin.items() if origin == link]
-        for digest in gone:
+    def forget_client(self, link: Link, outbox: Outbox) -> None:
+        """A client is gone: what it was to send is asked of another that has named it since, or missing."""
+        for digest in [digest for digest, origin in self._origin.items() if origin == link]:
             del self._origin[digest]
-        self.on_missing(gone, effects)
+        orphans = {digest: set(self._pop_waiting(digest)) for digest in self._asked_of(link)}
+        for child in sorted(set().union(*orphans.values())):
+            self.on_want(child, [digest for digest, waiting in orphans.items() if child in waiting], outbox)
 
-    def _holds(self, held: OrderedDict[Digest, None], digest: Digest) -> None:
+    def _asked_of(self, link: Link) -> list[Digest]:
+        return [digest for digest, wanted in self._wanted.items() if wanted.asked == link]
+
+    def _pop_waiting(self, digest: Digest) -> list[Link]:
+        wanted = self._wanted.pop(digest, None)
+        return [] if wanted is None else sorted(wanted.waiting)
+
+    def _held_by(self, link: Link) -> OrderedDict[Digest, None]:
+        held = self._held.get(link)
+        if held is None:
+            held = self._held[link] = OrderedDict()
+        return held
+
+    def _send(self, link: Link, digest: Digest, blob: Frame, outbox: Outbox) -> None:
+        outbox.send(link, Blob(digest), (blob,))
+        held = self._held_by(link)
         held[digest] = None
         if len(held) > BLOBS_HELD_MAX:
             held.popitem(last=False)

@@ -42,35 +42,31 @@ class Gather:
         self.open[request] = entry
         return entry
 
-    def answer(
-        self, reply: Reply, frames: Sequence[Frame], members: int
-    ) -> tuple[Link, Reply, Sequence[Frame]] | None:
+    def answer(self, reply: Reply, frames: Sequence[Frame], members: int) -> tuple[Link, Reply, Sequence[Frame]] | None:
         """Take in what a child with these members answers. The finished reply and its asker, if it was the last."""
         entry = self.open.get(reply.request)
         if entry is None:
             self.late += 1
             return None
         answered = _ranks_in(reply)
-        if answered == entry.pending and not entry.chunks and not entry.losses:
+        if answered == entry.pending and not (answered & ~members or entry.chunks or entry.losses):
             del self.open[reply.request]  # the only child asked: its reply is the reply
             return entry.asker, reply, frames
         pieces = split_frames([chunk.frames for chunk in reply.chunks], frames)
         for chunk, piece in zip(reply.chunks, pieces, strict=True):
             ranks = bitset.from_wire(chunk.ranks)
-            if ranks & ~(entry.pending & members):
-                self.late += 1
-                continue
-            entry.pending ^= ranks
-            entry.chunks.append((chunk, piece))
+            owed = ranks & entry.pending & members
+            if owed != ranks:  # the rest answered below, but was reported lost before this reply came up
+                self.late += (ranks ^ owed).bit_count()
+                chunk, piece = _part_of(chunk, piece, owed)
+            if owed:
+                entry.pending ^= owed
+                entry.chunks.append((chunk, piece))
         for loss in reply.losses:
-            self._lose(
-                entry, bitset.from_wire(loss.ranks) & members, loss.code, loss.text
-            )
+            self._lose(entry, bitset.from_wire(loss.ranks) & members, loss.code, loss.text)
         return self._finish(entry)
 
-    def lose(
-        self, request: TaskId, ranks: int, code: int, text: str
-    ) -> tuple[Link, Reply, Sequence[Frame]] | None:
+    def lose(self, request: TaskId, ranks: int, code: int, text: str) -> tuple[Link, Reply, Sequence[Frame]] | None:
         """These ranks will never answer this request. The finished reply, if nothing else is awaited."""
         entry = self.open.get(request)
         if entry is None:
@@ -78,14 +74,10 @@ class Gather:
         self._lose(entry, ranks, code, text)
         return self._finish(entry)
 
-    def lose_everywhere(
-        self, ranks: int, code: int, text: str
-    ) -> list[tuple[Link, Reply, Sequence[Frame]]]:
+    def lose_everywhere(self, ranks: int, code: int, text: str) -> list[tuple[Link, Reply, Sequence[Frame]]]:
         """These ranks are gone: settle what they owe to any request. All replies that this finishes."""
         finished = []
-        for request in [
-            entry.request for entry in self.open.values() if entry.pending & ranks
-        ]:
+        for request in [entry.request for entry in self.open.values() if entry.pending & ranks]:
             done = self.lose(request, ranks, code, text)
             if done is not None:
                 finished.append(done)
@@ -93,9 +85,7 @@ class Gather:
 
     def forget(self, asker: Link) -> None:
         """Whoever asked is gone: nobody waits for its requests."""
-        for request in [
-            entry.request for entry in self.open.values() if entry.asker == asker
-        ]:
+        for request in [entry.request for entry in self.open.values() if entry.asker == asker]:
             del self.open[request]
 
     def _lose(self, entry: OpenRequest, ranks: int, code: int, text: str) -> None:
@@ -109,10 +99,7 @@ class Gather:
             return None
         del self.open[entry.request]
         chunks, frames = coalesce(entry.chunks)
-        losses = [
-            Loss(bitset.to_wire(ranks), code, text)
-            for (code, text), ranks in entry.losses.items()
-        ]
+        losses = [Loss(bitset.to_wire(ranks), code, text) for (code, text), ranks in entry.losses.items()]
         return entry.asker, Reply(entry.request, chunks, losses), frames
 
 
@@ -127,11 +114,7 @@ def coalesce(
     kept: list[Chunk] = []
     frames: list[Frame] = []
     for chunk, piece in chunks:
-        if (
-            chunk.frames == 1
-            and not chunk.sizes
-            and len(piece[0]) <= COALESCE_BYTES_MAX
-        ):
+        if chunk.frames == 1 and not chunk.sizes and len(piece[0]) <= COALESCE_BYTES_MAX:
             small.append((bitset.from_wire(chunk.ranks).bit_length() - 1, piece[0]))
         else:
             kept.append(chunk)
@@ -144,6 +127,19 @@ def coalesce(
         kept.append(Chunk(bitset.to_wire(bits), [len(frame) for _, frame in small], 1))
         frames.append(b"".join([frame for _, frame in small]))
     return kept, frames
+
+
+def _part_of(chunk: Chunk, piece: Sequence[Frame], ranks: int) -> tuple[Chunk, Sequence[Frame]]:
+    """The answers of `ranks`, some of the chunk's or none."""
+    sizes: list[int] = []
+    kept: list[Frame] = []
+    start = 0
+    for rank, size in zip(bitset.ranks_of(bitset.from_wire(chunk.ranks)), chunk.sizes, strict=False):
+        if ranks >> rank & 1:
+            sizes.append(size)
+            kept.append(memoryview(piece[0])[start : start + size])
+        start += size
+    return Chunk(bitset.to_wire(ranks), sizes, 1), [b"".join(kept)]
 
 
 def _by_rank(item: tuple[int, Frame]) -> int:

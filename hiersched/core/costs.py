@@ -15,11 +15,12 @@ lengthens, plus a price for each scheduler beside the root. docs/decisions/0002-
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from hiersched.core.shape import HostShape, TreeShape, group_count
+from hiersched.core.shape import HostShape, Site, TreeShape, group_count
 from hiersched.errors import PlanError
 
 
@@ -114,6 +115,39 @@ def _leaf_engines(host: HostShape) -> int:
     return -(-max(site.slots for site in host.sites) // math.prod(host.widths))
 
 
+def cheapest(
+    cost_s: Callable[[int, int], float], fanouts: Sequence[int], leaves: Sequence[int], sites: Sequence[Site]
+) -> tuple[int, int]:
+    """(fanout, leaf_engines) of least `cost_s` for `sites`, by rising slots; among equals, the least numbers.
+
+    For a leaf size and a number of levels the sum of the widths is least if all are equal, so fanouts that are roots
+    of the number of leaves, or of hosts, come close. The best such pair is then improved in one number at a time.
+    """
+
+    def scan(pairs: Iterable[tuple[int, int]]) -> tuple[float, int, int]:
+        return min((cost_s(fanout, leaf), leaf, fanout) for fanout, leaf in pairs)
+
+    heads = _even_fanouts(sum(site.hosts for site in sites), fanouts)
+    best = scan((k, leaf) for leaf in leaves for k in heads | _even_fanouts(-(-sites[-1].slots // leaf), fanouts))
+    while True:
+        wider = scan((fanout, best[1]) for fanout in fanouts)
+        better = scan((wider[2], leaf) for leaf in leaves)
+        if better >= best:
+            return best[2], best[1]
+        best = better
+
+
+def _even_fanouts(units: int, fanouts: Sequence[int]) -> set[int]:
+    """Those of `fanouts` that give the levels of a tree over `units` equal widths, for each number of levels.
+
+    Below 4 a wider tree of fewer levels is always better, as a level costs more than a child does.
+    """
+    roots = [units]
+    while roots[-1] >= 4:
+        roots.append(math.ceil(units ** (1 / (len(roots) + 1))))
+    return {min(max(root, fanouts[0]), fanouts[-1]) for root in roots}
+
+
 def _exchange_s(costs: Costs, send_s: float, hop_s: float) -> float:
     """A request down one level of schedulers and its reply up."""
     return send_s + costs.send_s + 2 * (hop_s + costs.receive_s)
@@ -167,7 +201,7 @@ def _work_s(shape: TreeShape, costs: Costs, send_s: float) -> float:
 
 
 def _host_work_s(host: HostShape, costs: Costs, send_s: float) -> tuple[float, float]:
-    """CPU time of the schedulers of one host, from its head down, among themselves; and that of each engine with them."""
+    """CPU time of one host: of all its schedulers, from its head down; and of each engine, with its leaf's part."""
     pair_s = send_s + costs.receive_s
     schedulers = host.schedulers
     schedulers_s = schedulers * 2 * costs.wake_s + (schedulers - 1) * 2 * pair_s

@@ -12,7 +12,7 @@ waits at the root, where any engine can take it.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heapreplace
@@ -68,16 +68,14 @@ class Dispatcher:
 
     def __init__(self) -> None:
         self.flights: dict[TaskId, Flight] = {}
-        self._queue: deque[Flight] = deque()
+        self._queue: OrderedDict[TaskId, Flight] = OrderedDict()  # oldest first
         self._paces: OrderedDict[Digest, Pace] = OrderedDict()
 
     def __len__(self) -> int:
         """Tasks that wait here."""
         return len(self._queue)
 
-    def submit(
-        self, tasks: Sequence[Task], frames: Sequence[Frame], owner: Link
-    ) -> None:
+    def submit(self, tasks: Sequence[Task], frames: Sequence[Frame], owner: Link) -> None:
         """Take on a batch. A task id already here is a duplicate and ignored."""
         start = 0
         for task in tasks:
@@ -85,21 +83,17 @@ class Dispatcher:
             if task.id not in self.flights:
                 flight = Flight(task, frames[start:end], owner)
                 self.flights[task.id] = flight
-                self._queue.append(flight)
+                self._queue[task.id] = flight
             start = end
 
-    def assign(
-        self, children: Iterable[Neighbour]
-    ) -> list[tuple[Neighbour, list[Flight]]]:
+    def assign(self, children: Iterable[Neighbour]) -> list[tuple[Neighbour, list[Flight]]]:
         """Hand out waiting tasks, oldest first, each to the child with the least load per engine, while any has credit.
 
         The batch for each child that gets some.
         """
         queue = self._queue
         ready = [
-            (child.load / child.width, child.first, child)
-            for child in children
-            if child.load < child.width - _FULL
+            (child.load / child.width, child.first, child) for child in children if child.load < child.width - _FULL
         ]
         if not queue or not ready:
             return []
@@ -107,9 +101,7 @@ class Dispatcher:
         batches: dict[Link, tuple[Neighbour, list[Flight]]] = {}
         while queue and ready:
             child = ready[0][2]
-            flight = queue.popleft()
-            if flight.task.id not in self.flights:  # withdrawn while it waited
-                continue
+            _, flight = queue.popitem(last=False)
             flight.child = child
             flight.weight = self._pace(flight.task.function).weight
             child.load += flight.weight
@@ -125,9 +117,7 @@ class Dispatcher:
                 heappop(ready)
         return list(batches.values())
 
-    def settle(
-        self, child: Neighbour, results: Sequence[Result]
-    ) -> list[Flight | None]:
+    def settle(self, child: Neighbour, results: Sequence[Result]) -> list[Flight | None]:
         """Results came from a child: give back its credit and learn the durations.
 
         The flight of each result, in order; None for a task that the child did not hold.
@@ -152,7 +142,8 @@ class Dispatcher:
         """A task that surely did not run goes back to the head of the queue."""
         flight.child = None
         self.flights[flight.task.id] = flight
-        self._queue.appendleft(flight)
+        self._queue[flight.task.id] = flight
+        self._queue.move_to_end(flight.task.id, last=False)
 
     def lose(self, child: Neighbour) -> list[Flight]:
         """A child is gone: the tasks it held, taken out."""
@@ -163,17 +154,13 @@ class Dispatcher:
 
     def drain(self) -> list[Flight]:
         """Take out all tasks that wait."""
-        waiting = [
-            flight
-            for flight in self._queue
-            if self.flights.pop(flight.task.id, None) is not None
-        ]
+        waiting = list(self._queue.values())
         self._queue.clear()
+        for flight in waiting:
+            del self.flights[flight.task.id]
         return waiting
 
-    def cancel(
-        self, ids: Iterable[TaskId], owner: Link
-    ) -> tuple[list[Flight], dict[Link, list[TaskId]]]:
+    def cancel(self, ids: Iterable[TaskId], owner: Link) -> tuple[list[Flight], dict[Link, list[TaskId]]]:
         """Withdraw tasks of an owner. (those that waited here, taken out; those further down, by child)."""
         withdrawn: list[Flight] = []
         further: dict[Link, list[TaskId]] = {}
@@ -182,7 +169,7 @@ class Dispatcher:
             if flight is None or flight.owner != owner:
                 continue
             if flight.child is None:
-                del self.flights[task_id]
+                del self.flights[task_id], self._queue[task_id]
                 withdrawn.append(flight)
             else:
                 further.setdefault(flight.child.link, []).append(task_id)
@@ -190,15 +177,11 @@ class Dispatcher:
 
     def owned_by(self, owner: Link) -> list[TaskId]:
         """The ids of an owner's tasks."""
-        return [
-            task_id for task_id, flight in self.flights.items() if flight.owner == owner
-        ]
+        return [task_id for task_id, flight in self.flights.items() if flight.owner == owner]
 
     def _release(self, child: Neighbour, flight: Flight) -> None:
         child.tasks.discard(flight.task.id)
-        child.load = (
-            child.load - flight.weight if child.tasks else 0.0
-        )  # no rounding error outlives the last task
+        child.load = child.load - flight.weight if child.tasks else 0.0  # no rounding error outlives the last task
 
     def _pace(self, function: Digest) -> Pace:
         pace = self._paces.get(function)

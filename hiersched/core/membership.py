@@ -64,13 +64,13 @@ class Membership:
         return client.session
 
     def change(self, child: Neighbour, joined: int, left: int) -> tuple[int, int]:
-        """A child scheduler's engines came and went. The (joined, left) that are news here, within its range."""
-        own = bitset.of_range(child.first, child.last)
-        joined = joined & own & ~child.members
-        left = left & child.members
-        child.members = (child.members | joined) & ~left
+        """A child scheduler's engines went and came, in this order. The (joined, left) that are news here."""
+        left &= child.members
+        stayed = child.members & ~left
+        joined &= bitset.of_range(child.first, child.last) & ~stayed
+        child.members = stayed | joined
         child.width = child.members.bit_count()
-        self.members = (self.members | joined) & ~left
+        self.members = self.members & ~left | joined
         return joined, left
 
     def remove_child(self, link: Link) -> Neighbour | None:
@@ -109,6 +109,4 @@ class Membership:
 
     def silent(self, now: float) -> list[Neighbour]:
         """Child schedulers that have missed their beats."""
-        return [
-            child for child in self.schedulers() if now - child.heard_s > LOST_AFTER_S
-        ]
+        return [child for child in self.schedulers() if now - child.heard_s > LOST_AFTER_S]

@@ -6,7 +6,6 @@ from bisect import bisect_right
 from collections.abc import Iterable
 
 from hiersched.core.membership import Neighbour
-from hiersched.kernels import bitset
 
 
 class Router:

@@ -5,9 +5,8 @@ tree. Ranks run through the hosts in order. Above, the hosts that have engines a
 by level, until a part is one host: there a head scheduler takes over and splits the host's ranks down to leaves. So a
 message crosses to a host once, and each scheduler finds its own children from (plan, its ranks) alone: `children_of`.
 
-Splits are uniform (every scheduler of a level has the same number of children) and even (siblings differ by one).
-The choice minimises the cost of costs.py. It starts from the closed-form optimum of the smooth problem and scans one
-of the two numbers at a time, under the exact cost, until neither improves.
+Splits are uniform (the schedulers of a level have equally many children) and even (siblings differ by one). What they
+cost is predicted by costs.py; the two numbers are those of least cost.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Literal, NamedTuple
 
 import msgspec
 
-from hiersched.core.costs import ORDINARY, Costs, predict
+from hiersched.core.costs import ORDINARY, Costs, cheapest, predict
 from hiersched.core.shape import (
     HostShape,
     Site,
@@ -40,7 +39,7 @@ from hiersched.limits import ENGINES_MAX, FANOUT_MAX, LEAF_ENGINES_MAX
 FANOUT_MIN = 2
 LEAF_ENGINES_MIN = 2  # a leaf of one engine would only forward
 _REPLAN_ABOVE = 1.25  # times the cost of a fresh plan: a running tree that costs no more is left alone
-_SITES_SEARCHED_MAX = 400  # kinds of hosts the search looks at; what it finds is predicted with all
+_SITES_SEARCHED_MAX = 16  # kinds of hosts the search looks at; what it finds is predicted with all
 
 
 class Host(msgspec.Struct, frozen=True):
@@ -154,7 +153,7 @@ def plan_tree(
     def cost_s(fanout: int, leaf_engines: int) -> float:
         return predict(_shape(hosts[0], few, fanout, leaf_engines), costs, message_bytes).cost_s(costs)
 
-    fanout, leaf_engines = _search(cost_s, fanouts, leaves, few)
+    fanout, leaf_engines = cheapest(cost_s, fanouts, leaves, few)
     prediction = predict(_shape(hosts[0], sites, fanout, leaf_engines), costs, message_bytes)
     return TreePlan(
         hosts=hosts,
@@ -220,39 +219,6 @@ def _range(name: str, fixed: int | None, least: int, most: int) -> Sequence[int]
     if not least <= fixed <= most:
         raise PlanError(f"{name} is {fixed}: give {least} to {most}")
     return (fixed,)
-
-
-def _search(
-    cost_s: Callable[[int, int], float], fanouts: Sequence[int], leaves: Sequence[int], sites: Sequence[Site]
-) -> tuple[int, int]:
-    """(fanout, leaf_engines) of least cost; among equals, the least numbers.
-
-    For a leaf size and a number of levels the sum of the widths is least if all are equal, so fanouts that are roots
-    of the number of leaves, or of hosts, come close. The best such pair is then improved in one number at a time.
-    """
-
-    def scan(pairs: Iterable[tuple[int, int]]) -> tuple[float, int, int]:
-        return min((cost_s(fanout, leaf), leaf, fanout) for fanout, leaf in pairs)
-
-    heads = _even_fanouts(sum(site.hosts for site in sites), fanouts)
-    best = scan((k, leaf) for leaf in leaves for k in heads | _even_fanouts(-(-sites[-1].slots // leaf), fanouts))
-    while True:
-        _, leaf, fanout = scan((fanout, best[1]) for fanout in fanouts)
-        better = scan((fanout, leaf) for leaf in leaves)
-        if better >= best:
-            return best[2], best[1]
-        best = better
-
-
-def _even_fanouts(units: int, fanouts: Sequence[int]) -> set[int]:
-    """Those of `fanouts` that give a tree over `units` leaves equal widths: one for each number of levels."""
-    found = set()
-    fanout, levels = units, 1
-    while fanout > FANOUT_MIN:
-        fanout = math.ceil(units ** (1 / levels) - 1e-9)
-        found.add(min(max(fanout, fanouts[0]), fanouts[-1]))
-        levels += 1
-    return found or {fanouts[0]}
 
 
 def _depth(hosts: tuple[Host, ...], fanout: int, leaf_engines: int) -> int:

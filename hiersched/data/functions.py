@@ -59,10 +59,21 @@ def is_registered_by_value(module: str) -> bool:
     return bool(registry) and any(module == name or module.startswith(f"{name}.") for name in registry)
 
 
-def home_of(function: FunctionType) -> str:
-    """The module whose namespace is the function's globals; a decorator may have given it another `__module__`."""
-    name = function.__globals__.get("__name__")
-    return name if isinstance(name, str) and name not in MAIN_MODULES else MAIN
+def home_of(function: FunctionType) -> str | None:
+    """The module whose namespace is the function's globals; a decorator may have given it another `__module__`.
+
+    None if they are no module's: the function is generated, like a named tuple's `__new__`.
+    """
+    name = function.__globals__.get("__name__", MAIN)
+    if name in MAIN_MODULES:
+        return MAIN
+    module = sys.modules.get(name)
+    return name if module is not None and vars(module) is function.__globals__ else None
+
+
+def brings_globals(function: FunctionType) -> bool:
+    """Whether a function that is not importable travels by value in any case, since no namespace awaits it there."""
+    return home_of(function) is None or is_registered_by_value(function.__module__ or "")
 
 
 def annotations_of(function: FunctionType) -> dict[str, Any]:
@@ -85,7 +96,7 @@ def reduce_function(function: FunctionType) -> tuple[Any, ...]:
 def _portable(annotation: Any) -> Any:
     if annotation is None or type(annotation) is str or (isinstance(annotation, type) and reference_of(annotation)):
         return annotation
-    return inspect.formatannotation(annotation)
+    return inspect.formatannotation(annotation, base_module=MAIN)
 
 
 def make_function(code: CodeType, home: str, name: str, closure: tuple[CellType, ...] | None) -> FunctionType:

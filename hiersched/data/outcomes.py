@@ -54,8 +54,6 @@ class _Head(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 _encode = msgspec.msgpack.Encoder(enc_hook=repr).encode  # repr: outputs are for people to look at
 _decode = msgspec.msgpack.Decoder(_Head).decode
-
-
 _NOTHING = _Head(0.0, 0.0, 0, b"")
 
 
@@ -63,12 +61,13 @@ class Outcome:
     """How a call ended on one engine.
 
     ok: whether it returned. error: a RemoteError if it did not, another TaskError or PeerError if nothing came back.
-    engine_id: the engine's rank, -1 while unknown. started, ended: seconds since the epoch, by the
-    engine's clock. pid: the engine's process. stdout, stderr: what it printed. outputs: mime bundles it displayed.
+    engine_id: the engine's rank, -1 while unknown. started, ended: seconds since the epoch by the engine's clock, None
+    if nothing came back. pid: the engine's process. stdout, stderr: what it printed. outputs: mime bundles displayed.
     """
 
     __slots__ = (
-        "_pickled",
+        "_cuts",
+        "_frames",
         "_value",
         "ended",
         "engine_id",
@@ -85,13 +84,14 @@ class Outcome:
     ended: float | None
     error: HierschedError | None
 
-    def __init__(self, head: _Head, pickled: Pickled | None) -> None:
+    def __init__(self, head: _Head, frames: Sequence[Buffer] = ()) -> None:
+        """frames: the value's pickle, then what left it; none if the value is None or there is no value."""
         self.engine_id = -1
         self.started, self.ended, self.pid = head.started, head.ended, head.pid
         self.stdout, self.stderr, self.outputs = head.stdout, head.stderr, head.outputs
         self.ok = head.failure is None
         self.error = None if head.failure is None else _remote_error(head.failure)
-        self._pickled = pickled
+        self._cuts, self._frames = head.cuts, frames
         self._value: Any = None
 
     @property
@@ -102,8 +102,11 @@ class Outcome:
         """
         if self.error is not None:
             raise self.error
-        if self._pickled is not None:
-            self._value, self._pickled = load(self._pickled), None
+        if self._frames:
+            body, *large = self._frames
+            cut = len(self._cuts)
+            self._value = load(Pickled(body, self._cuts, [*large[:cut], *map(_writable, large[cut:])]))
+            self._frames = ()
         return self._value
 
 
@@ -132,7 +135,7 @@ def pack_outcome_value(
             refusal, started=started, ended=ended, stdout=stdout, stderr=stderr, outputs=outputs, traceback_lines=lines
         )
     apart = len(pickled.body) >= INLINE_BYTES_MAX
-    body = None if apart else pickled.body
+    body = None if apart else bytes(pickled.body)
     head = _encode_head(_Head(started, ended, pid, body, pickled.cuts, None, stdout, stderr, outputs))
     return [head, pickled.body, *pickled.large] if apart else [head, *pickled.large]
 
@@ -159,23 +162,16 @@ def unpack_outcome(frames: Sequence[Buffer]) -> Outcome:
         head = _decode(frames[0])
     except (msgspec.MsgspecError, UnicodeDecodeError, IndexError) as error:
         raise ProtocolError(f"the frames are not those of an outcome: {error}") from error
-    if head.body is not None:
-        body, large = head.body, frames[1:]
-        if not body:
-            return Outcome(head, None)
-    elif head.failure is not None:
-        return Outcome(head, None)
-    elif len(frames) > 1:
-        body, large = bytes(frames[1]), frames[2:]
-    else:
+    if head.body:
+        return Outcome(head, [head.body, *frames[1:]])
+    if head.body is None and head.failure is None and len(frames) == 1:
         raise ProtocolError("the frames of an outcome are incomplete: its value is missing")
-    cut = len(head.cuts)
-    return Outcome(head, Pickled(body, head.cuts, [*large[:cut], *map(_writable, large[cut:])]))
+    return Outcome(head, frames[1:])
 
 
 def lost_outcome(error: HierschedError) -> Outcome:
     """The outcome of a call that no engine answered."""
-    outcome = Outcome(_NOTHING, None)
+    outcome = Outcome(_NOTHING)
     outcome.ok, outcome.error = False, error
     outcome.started = outcome.ended = None
     return outcome

@@ -24,7 +24,7 @@ import numpy as np
 from hiersched.data.classes import reduce_class
 from hiersched.data.functions import (
     NAMESPACE,
-    is_registered_by_value,
+    brings_globals,
     reduce_cell,
     reduce_code,
     reduce_function,
@@ -238,7 +238,7 @@ class EnginePickler(ValuePickler):
             return super().reducer_override(value)
         if reference_of(value):
             return NotImplemented
-        if is_registered_by_value(value.__module__ or ""):
+        if brings_globals(value):
             return super().reducer_override(value)
         return reduce_function(value)
 

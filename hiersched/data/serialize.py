@@ -183,15 +183,26 @@ _decode_blobs = msgspec.msgpack.Decoder(tuple[list[int], list[bytes]]).decode
 
 
 class _KeptFunction:
-    """A packed function on an engine and, while nothing has changed it, the function."""
+    """A packed function on an engine and, if its snapshot can tell whether it has changed, the function."""
 
-    __slots__ = ("blob", "function", "reusable", "snapshot")
+    __slots__ = ("_function", "_reusable", "_snapshot", "blob")
 
     def __init__(self, blob: bytes) -> None:
         self.blob = blob
-        self.function: Any = None
-        self.snapshot: Snapshot | None = None
-        self.reusable = _DEREFERENCES not in blob  # a Reference is evaluated anew by every call
+        self._function: Any = None
+        self._snapshot: Snapshot | None = None
+        self._reusable = _DEREFERENCES not in blob  # a Reference is evaluated anew by every call
+
+    def fresh(self, namespace: dict[str, Any]) -> Any:
+        """The function as it was packed: the one at hand if nothing has changed it, else a new one."""
+        if self._snapshot is not None and self._snapshot.holds():
+            return self._function
+        function = load(Pickled(memoryview(self.blob)[1:]), namespace=namespace)
+        if self._reusable:
+            self._snapshot = snapshot_of(function, by_value=self.blob[:1] == _BY_VALUE)
+            self._reusable = self._snapshot is not None
+            self._function = function if self._reusable else None
+        return function
 
 
 class Unpacker:
@@ -219,17 +230,7 @@ class Unpacker:
                 raise KeyError(digest)
             kept = _KeptFunction(bytes(blob))
             self._functions.put(digest, kept, size=len(kept.blob))
-        if kept.snapshot is not None:
-            if kept.snapshot.holds():
-                return kept.function
-            kept.function = kept.snapshot = None
-            kept.reusable = False  # it changes itself
-        function = load(Pickled(memoryview(kept.blob)[1:]), namespace=self._namespace)
-        if kept.reusable:
-            kept.snapshot = snapshot_of(function, by_value=kept.blob[:1] == _BY_VALUE)
-            kept.function = function if kept.snapshot is not None else None
-            kept.reusable = kept.snapshot is not None
-        return function
+        return kept.fresh(self._namespace)
 
     def arguments(
         self, frames: Sequence[Buffer], blobs: Mapping[Digest, Buffer]

@@ -10,9 +10,9 @@ Snapshots hold what they list, so that no identity is ever used twice.
 from __future__ import annotations
 
 import dis
+import functools
 import sys
 from collections.abc import Iterable
-from functools import lru_cache
 from itertools import repeat
 from operator import is_
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, ModuleType
@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from hiersched.data.functions import annotations_of, found, reference_of
+from hiersched.data.functions import annotations_of, brings_globals, found, is_registered_by_value, reference_of
 from hiersched.limits import FUNCTIONS_CACHED_MAX
 
 _NUMPY_SCALARS = {kind for kind in np.sctypeDict.values() if not issubclass(kind, (np.void, np.object_))}
@@ -48,7 +48,7 @@ class Snapshot:
 
 
 def snapshot_of(function: Any, *, by_value: bool = False) -> Snapshot | None:
-    """The snapshot of a function, importable class or builtin; None if something in it may change unseen."""
+    """The snapshot of a function, partial, importable class or builtin; None if something in it may change unseen."""
     survey = _Survey(by_value)
     return Snapshot(survey.facts) if survey.covers(function) else None
 
@@ -59,7 +59,7 @@ class _Fact(Protocol):
 
 
 class _Imported:
-    """That an object is found under its name."""
+    """That an object travels as its name: it is found under it, and its module is not to travel by value."""
 
     __slots__ = ("module", "qualname", "value")
 
@@ -67,7 +67,7 @@ class _Imported:
         self.value, self.module, self.qualname = value, module, qualname
 
     def holds(self) -> bool:
-        return found(self.module, self.qualname) is self.value
+        return found(self.module, self.qualname) is self.value and not is_registered_by_value(self.module)
 
 
 class _Module:
@@ -83,6 +83,28 @@ class _Module:
         if self.imported is not None and self.imported != len(sys.modules):
             return False
         return sys.modules.get(self.module.__name__) is self.module
+
+
+class _Partial:
+    """The parts of a functools.partial."""
+
+    __slots__ = ("args", "attributes", "function", "keywords", "partial")
+
+    def __init__(self, partial: functools.partial[Any]) -> None:
+        self.partial, self.function, self.args = partial, partial.func, partial.args
+        self.keywords, self.attributes = dict(partial.keywords), dict(partial.__dict__)
+
+    def values(self) -> list[Any]:
+        return [self.function, self.args, *self.keywords.values(), *self.attributes.values()]
+
+    def holds(self) -> bool:
+        partial = self.partial
+        return (
+            partial.func is self.function
+            and partial.args is self.args
+            and _same(partial.keywords, self.keywords)
+            and _same(partial.__dict__, self.attributes)
+        )
 
 
 class _Names:
@@ -179,7 +201,10 @@ class _Survey:
             reference = reference_of(value)
             if reference is not None:
                 return self._note(value, _Imported(value, *reference))
-            return kind is FunctionType and self._covers_parts(value)
+            return kind is FunctionType and (self._by_value or not brings_globals(value)) and self._covers_parts(value)
+        if kind is functools.partial:
+            parts = _Partial(value)
+            return self._note(value, parts) and all(map(self.covers, parts.values()))
         if isinstance(value, ModuleType) and sys.modules.get(value.__name__) is value:
             return self._note(value, _Module(value))
         return False
@@ -200,7 +225,7 @@ class _Survey:
         return all(self.covers(value) for value in values)
 
 
-@lru_cache(FUNCTIONS_CACHED_MAX)
+@functools.lru_cache(FUNCTIONS_CACHED_MAX)
 def global_names(code: CodeType) -> frozenset[str]:
     """The global names that `code`, and code within it, refers to."""
     names = frozenset(step.argval for step in dis.get_instructions(code) if step.opname in _GLOBAL_OPS)

@@ -23,7 +23,7 @@ def of_range(first: int, last: int) -> int:
 
 
 def of_ranks(ranks: Iterable[int]) -> int:
-    """The set of these ranks, in any order, repeats allowed. All must be >= 0."""
+    """The set of these ranks, in any order, repeats allowed. Raises ValueError for a negative one."""
     listed = list(ranks)
     if not listed:
         return 0
@@ -32,8 +32,11 @@ def of_ranks(ranks: Iterable[int]) -> int:
         for rank in listed:
             bits |= 1 << rank
         return bits
-    flags = np.zeros(max(listed) + 1, dtype=np.uint8)
-    flags[listed] = 1
+    places = np.asarray(listed)
+    if places.min() < 0:
+        raise ValueError("a rank is never negative")
+    flags = np.zeros(places.max() + 1, dtype=np.uint8)
+    flags[places] = 1
     return int.from_bytes(np.packbits(flags, bitorder="little").tobytes(), "little")
 
 

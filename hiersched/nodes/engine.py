@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
+import numpy.random
 
 from hiersched.core.blobs import BlobStore
 from hiersched.core.topology import Child
@@ -196,13 +196,15 @@ def run_engine(facts: ClusterFacts, child: Child, address: str, shell: EngineShe
     """Be the engine `child` under the scheduler at `address`, in a process just forked from the nursery."""
     rank = child.first
     random.seed()
-    np.random.seed()
+    numpy.random.seed()
     own = context()
     uplink = Uplink(own, address, link_of(child))
     lanes = Lanes(shell)
     engine = Engine(uplink, rank, lanes)
     signal.signal(signal.SIGINT, lambda *_: _interrupt(engine))
-    hello = m.Hello(facts.cluster, facts.key, "engine", link_of(child).decode(), os.getpid(), socket.gethostname(), rank, rank + 1)
+    hello = m.Hello(
+        facts.cluster, facts.key, "engine", link_of(child).decode(), os.getpid(), socket.gethostname(), rank, rank + 1
+    )
     uplink.send(hello)
     engine.run()
     uplink.socket.linger = 100

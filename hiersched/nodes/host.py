@@ -80,10 +80,11 @@ def _run(config: HostConfig) -> int:
 
 def _prepare(preload: list[str]) -> object:
     """Import what every engine needs, and make the shell that each inherits."""
-    import hiersched.nodes.engine
+    importlib.import_module("hiersched.nodes.engine")
     from hiersched.nodes.lanes import EngineShell
 
     shell = EngineShell()
+    shell.run_cell("None", silent=True)  # imports what IPython leaves until its first cell
     for module in preload:
         importlib.import_module(module)
     return shell

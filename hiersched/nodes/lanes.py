@@ -19,8 +19,8 @@ from IPython.core.displaypub import DisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 
 from hiersched.data import namespace
-from hiersched.data.outcomes import pack_outcome_error, pack_outcome_value
 from hiersched.data.cells import Cell, CellReply
+from hiersched.data.outcomes import pack_outcome_error, pack_outcome_value
 from hiersched.data.serialize import Unpacker
 from hiersched.limits import OUTPUT_BYTES_MAX
 from hiersched.protocol.framing import Frame

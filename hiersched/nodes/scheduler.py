@@ -11,7 +11,8 @@ import msgspec
 from tornado.ioloop import IOLoop
 
 from hiersched.core.effects import Dropped, Link
-from hiersched.core.scheduler import Place, SchedulerCore
+from hiersched.core.place import Place
+from hiersched.core.scheduler import SchedulerCore
 from hiersched.core.topology import Child, TreePlan
 from hiersched.protocol.messages import Bye, Hello, Stop
 from hiersched.runtime import connection
@@ -88,7 +89,9 @@ async def _run(facts: ClusterFacts, child: Child, parent: str, channel: socket.s
     IOLoop.current().add_handler(spawner.client.fileno(), spawner.client.on_readable, IOLoop.READ)
     if uplink is not None:
         host = socket.gethostname()
-        uplink.send(Hello(facts.cluster, facts.key, "scheduler", name.decode(), os.getpid(), host, child.first, child.last))
+        uplink.send(
+            Hello(facts.cluster, facts.key, "scheduler", name.decode(), os.getpid(), host, child.first, child.last)
+        )
     driver.start(lambda reason: _finish(done, reason))
     if is_root:
         _announce(facts, ports, gate, ready)

@@ -23,9 +23,7 @@ MAGIC = b"HS"
 _PREFIX = MAGIC + bytes([PROTOCOL_VERSION])
 _PREFIX_BYTES = len(_PREFIX)
 
-Frame: TypeAlias = (
-    Any  # bytes, memoryview or a transport's own frame object: never looked into
-)
+Frame: TypeAlias = Any  # bytes, memoryview or a transport's own frame object: never looked into
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode: Callable[[memoryview], m.Message] = msgspec.msgpack.Decoder(m.Message).decode
@@ -44,30 +42,22 @@ def decode(header: bytes, payload_frames: int = 0) -> m.Message:
     if header[:_PREFIX_BYTES] != _PREFIX:
         _refuse_prefix(header)
     if len(header) > HEADER_BYTES_MAX:
-        raise ProtocolError(
-            f"a header of {len(header)} bytes exceeds {HEADER_BYTES_MAX}"
-        )
+        raise ProtocolError(f"a header of {len(header)} bytes exceeds {HEADER_BYTES_MAX}")
     if payload_frames > FRAMES_MAX:
-        raise ProtocolError(
-            f"a message of {payload_frames} frames exceeds {FRAMES_MAX}"
-        )
+        raise ProtocolError(f"a message of {payload_frames} frames exceeds {FRAMES_MAX}")
     try:
         message = _decode(memoryview(header)[_PREFIX_BYTES:])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError) as error:  # TypeError: a map as a key
         raise ProtocolError(f"not a message: {error}") from None
     announced = _FRAMES_OF.get(type(message), _no_frames)(message)
     if announced is not None and announced != payload_frames:
-        raise ProtocolError(
-            f"{type(message).__name__} announces {announced} frames and came with {payload_frames}"
-        )
+        raise ProtocolError(f"{type(message).__name__} announces {announced} frames and came with {payload_frames}")
     return message
 
 
 def _refuse_prefix(header: bytes) -> None:
     if header[:2] != MAGIC or len(header) < _PREFIX_BYTES:
-        raise ProtocolError(
-            f"not a hiersched message: it starts with {bytes(header[:8])!r}"
-        )
+        raise ProtocolError(f"not a hiersched message: it starts with {bytes(header[:8])!r}")
     raise VersionMismatch(
         f"the peer speaks protocol version {header[2]}, this side {PROTOCOL_VERSION}: "
         "install the same version of hiersched on both sides"
@@ -86,6 +76,13 @@ def _call_frames(message: m.Call) -> int | None:
 
 
 def _reply_frames(message: m.Reply) -> int | None:
+    for chunk in message.chunks:
+        ranks = int.from_bytes(chunk.ranks[1], "little").bit_count()
+        whole = chunk.frames == 1 and len(chunk.sizes) == ranks if chunk.sizes else ranks == 1
+        if not whole:
+            raise ProtocolError(
+                f"a chunk of {ranks} ranks came with {len(chunk.sizes)} sizes and {chunk.frames} frames"
+            )
     return sum([chunk.frames for chunk in message.chunks])
 
 
@@ -110,9 +107,7 @@ _FRAMES_OF: dict[type, Callable[[Any], int | None]] = {
 }
 
 
-def split_frames(
-    counts: Sequence[int], frames: Sequence[Frame]
-) -> list[Sequence[Frame]]:
+def split_frames(counts: Sequence[int], frames: Sequence[Frame]) -> list[Sequence[Frame]]:
     """`frames` cut into consecutive pieces of `counts` frames each."""
     pieces = []
     start = 0

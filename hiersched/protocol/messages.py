@@ -16,9 +16,7 @@ import msgspec
 
 from hiersched.limits import ENGINES_MAX, FRAMES_MAX
 
-Digest = Annotated[
-    bytes, msgspec.Meta(min_length=16, max_length=16)
-]  # blake3, cut to 128 bits
+Digest = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]  # blake3, cut to 128 bits
 Rank = Annotated[int, msgspec.Meta(ge=0, le=ENGINES_MAX)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=FRAMES_MAX)]
 TaskId = int  # session << SESSION_SHIFT | counter; also the id of a request
@@ -140,7 +138,7 @@ class Reply(msgspec.Struct, array_like=True, tag=8, frozen=True):
 
 
 class Task(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """One load-balanced call. needs: digests besides the function's. payload: its first frame; frames: how many more."""
+    """One load-balanced call. needs: digests besides the function's. payload: its first frame; frames: of the rest."""
 
     id: TaskId
     function: Digest

@@ -19,7 +19,7 @@ from hiersched.runtime.keys import CurveKeys
 
 
 class Connection(msgspec.Struct, frozen=True, kw_only=True):
-    """How to reach a root. address: ipc, for peers on `host`; tcp_address and curve: for others, if it listens there."""
+    """How to reach a root. address: ipc, for peers on `host`; tcp_address, curve: for others, if it listens there."""
 
     cluster: str
     key: str
@@ -68,7 +68,9 @@ def read(path: Path) -> Connection:
             f"{PROTOCOL_VERSION}: install the same version of hiersched on both sides"
         )
     if is_local(connection) and not _lives(connection.pid):
-        raise ConnectionFileError(f"{path} is stale: the cluster's process {connection.pid} is gone. Start a new cluster.")
+        raise ConnectionFileError(
+            f"{path} is stale: the cluster's process {connection.pid} is gone. Start a new cluster."
+        )
     return connection
 
 

@@ -108,7 +108,9 @@ class Nursery:
     # --- births -------------------------------------------------------------------------------------------------------
 
     def _fork(self, child: Child, address: str, asker: _Process | None) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) if child.kind == "scheduler" else (None,) * 2
+        ours, theirs = (
+            socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) if child.kind == "scheduler" else (None,) * 2
+        )
         pid = os.fork()
         if pid == 0:
             self._become(child, address, theirs)
@@ -163,7 +165,10 @@ class Nursery:
                 self._fork(child, request.address, asker)
         elif isinstance(request, End):
             for process in self._processes.values():
-                if process.asker is asker and (process.child.kind, process.child.first) == (request.kind, request.first):
+                if process.asker is asker and (process.child.kind, process.child.first) == (
+                    request.kind,
+                    request.first,
+                ):
                     self._signal(process, signal.SIGKILL)
 
     def _on_ended(self, pidfd: int) -> str:
@@ -286,5 +291,3 @@ class NurseryClient:
             self._channel.send(_encode(message))
         finally:
             self._channel.setblocking(False)
-
-

@@ -10,6 +10,7 @@ sleeping on the descriptor.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 
@@ -99,8 +100,8 @@ class _Socket:
         return header
 
     def close(self) -> None:
-        """Close the socket at once."""
-        self.socket.close(0)
+        """Close the socket; what is unsent is given its `linger`, none by default."""
+        self.socket.close()
 
 
 class Port(_Socket):
@@ -134,10 +135,8 @@ class Port(_Socket):
         """Close the socket and remove its file."""
         super().close()
         if self.address.startswith("ipc://"):
-            try:
+            with contextlib.suppress(FileNotFoundError):  # zmq removes it on a clean close
                 os.unlink(self.address.removeprefix("ipc://"))
-            except FileNotFoundError:
-                pass  # zmq removes it on a clean close
 
 
 class Uplink(_Socket):

@@ -1,0 +1,138 @@
+"""Who receives. Whoever waits, works.
+
+A thread that waits for a result receives messages itself, so that no hand-over between threads lies on a call's way.
+When nobody waits but something is outstanding, a background thread does the same. One thread receives at a time: the
+one that holds `_turn`. It sleeps on descriptors only, so that others can use the socket meanwhile; who has changed
+something that it should know of kicks it awake.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections.abc import Callable
+
+_TURN_PERIOD_S = 0.05  # how often a thread that waits for its turn looks whether it still needs one
+
+
+class Pump:
+    """Runs `look` (take in what waits; raises nothing) whenever a descriptor says there may be something.
+
+    outstanding: whether anything is still to come; closed: whether nothing ever will.
+    """
+
+    def __init__(
+        self, descriptor: int, *, look: Callable[[], None], outstanding: Callable[[], bool], closed: Callable[[], bool]
+    ) -> None:
+        self._look = look
+        self._outstanding = outstanding
+        self._closed = closed
+        self._turn = threading.Lock()
+        self._wanted = threading.Event()
+        self._kicks = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLIN)
+        self._poll.register(self._kicks, select.POLLIN)
+        self._alarms: dict[int, Callable[[], None]] = {}
+        self._thread = threading.Thread(target=self._serve, name="hiersched-client", daemon=True)
+
+    def start(self) -> None:
+        """Have a background thread from now on."""
+        self._thread.start()
+
+    def watch(self, descriptor: int, alarm: Callable[[], None]) -> None:
+        """Call `alarm` in the receiving thread when this descriptor becomes readable."""
+        self._alarms[descriptor] = alarm
+        self._poll.register(descriptor, select.POLLIN)
+
+    def kick(self) -> None:
+        """Make whoever receives look again."""
+        os.eventfd_write(self._kicks, 1)
+
+    def want(self) -> None:
+        """Something is outstanding: somebody has to receive."""
+        if not self._wanted.is_set():
+            self._wanted.set()
+
+    def glance(self) -> None:
+        """Take in what waits, unless another thread is about to."""
+        if self._turn.acquire(blocking=False):
+            try:
+                self._look()
+            finally:
+                self._turn.release()
+
+    def receive(self, condition: Callable[[], bool], timeout_s: float | None) -> bool | None:
+        """Receive until `condition()` holds. False if it does not in time; None if another thread is receiving."""
+        if not self._turn.acquire(blocking=False):
+            return None
+        try:
+            return self._run(condition, deadline_of(timeout_s))
+        finally:
+            self._turn.release()
+            if self._outstanding():
+                self.want()
+
+    def wait(self, condition: Callable[[], bool], timeout_s: float | None) -> bool:
+        """Wait until `condition()` holds, whoever receives; False if it does not in time."""
+        deadline = deadline_of(timeout_s)
+        while not condition():
+            left = left_of(deadline)
+            if left is not None and left <= 0:
+                return False
+            turn_s = _TURN_PERIOD_S if left is None else min(left, _TURN_PERIOD_S)
+            if self._turn.acquire(timeout=turn_s):
+                try:
+                    return self._run(condition, deadline)
+                finally:
+                    self._turn.release()
+                    if self._outstanding():
+                        self.want()
+        return True
+
+    def stop(self) -> None:
+        """End the background thread, once `closed()` holds."""
+        self.want()
+        self.kick()
+        if threading.current_thread() is not self._thread and self._thread.ident is not None:
+            self._thread.join()
+
+    def close(self) -> None:
+        """Give back what it holds; nobody may use it any more."""
+        os.close(self._kicks)
+
+    def _run(self, condition: Callable[[], bool], deadline: float | None) -> bool:
+        while True:
+            self._look()
+            if condition():
+                return True
+            left = left_of(deadline)
+            if self._closed() or (left is not None and left <= 0):
+                return False
+            for descriptor, _ in self._poll.poll(None if left is None else left * 1000):
+                if descriptor == self._kicks:
+                    os.eventfd_read(self._kicks)
+                elif descriptor in self._alarms:
+                    self._look()
+                    self._alarms[descriptor]()
+
+    def _serve(self) -> None:
+        while True:
+            self._wanted.wait()
+            self._wanted.clear()
+            if self._closed():
+                return
+            with self._turn:
+                self._run(lambda: not self._outstanding(), None)
+
+
+def deadline_of(timeout_s: float | None) -> float | None:
+    """When a wait that begins now ends, on the monotonic clock."""
+    return None if timeout_s is None else time.monotonic() + timeout_s
+
+
+def left_of(deadline: float | None) -> float | None:
+    """Seconds until a deadline, at least 0; None if there is none."""
+    return None if deadline is None else max(0.0, deadline - time.monotonic())

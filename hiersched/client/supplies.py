@@ -1,0 +1,63 @@
+"""The blobs that a client's requests need: sent to the root once, kept while a request may ask for them again."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from hiersched.core.blobs import BlobStore
+from hiersched.limits import BLOBS_HELD_MAX
+from hiersched.protocol.messages import Blob, Digest, Missing, Want
+from hiersched.runtime.zmq_link import Uplink
+
+
+class Supplies:
+    """What the root holds of ours, and what we hold for it. Used under the session's socket lock."""
+
+    def __init__(self, link: Uplink) -> None:
+        self._link = link
+        self._recent = BlobStore()
+        self._pinned: dict[Digest, list[Any]] = {}  # digest -> [blob, requests that need it]
+        self._held: OrderedDict[Digest, None] = OrderedDict()
+
+    def provide(self, blobs: Mapping[Digest, Any]) -> None:
+        """Pin what a request needs until `release`, and send the root what it was not sent before."""
+        for digest, data in blobs.items():
+            pin = self._pinned.get(digest)
+            if pin is None:
+                pin = self._pinned[digest] = [self._keep(digest, data), 0]
+            pin[1] += 1
+            if digest not in self._held:
+                self._held[digest] = None
+                if len(self._held) > BLOBS_HELD_MAX:
+                    self._held.popitem(last=False)
+                self._link.send(Blob(digest), (pin[0],))
+
+    def release(self, digests: Iterable[Digest]) -> None:
+        """A request is done with these."""
+        for digest in digests:
+            pin = self._pinned[digest]
+            pin[1] -= 1
+            if not pin[1]:
+                del self._pinned[digest]
+
+    def on_want(self, want: Want) -> None:
+        """The root, or somebody below it, has dropped these: send them again."""
+        missing = []
+        for digest in want.digests:
+            pin = self._pinned.get(digest)
+            blob = pin[0] if pin is not None else self._recent.get(digest)
+            if blob is None:
+                missing.append(digest)
+            else:
+                self._link.send(Blob(digest), (blob,))
+        if missing:
+            self._link.send(Missing(missing))
+
+    def _keep(self, digest: Digest, data: Any) -> Any:
+        blob = self._recent.get(digest)
+        if blob is None:
+            blob = data if type(data) is bytes else bytes(data)  # the caller may change it while it is on the way
+            self._recent.put(digest, blob)
+        return blob

@@ -1,0 +1,34 @@
+"""The effects of one step, gathered by all parts of a scheduler in the order they are to be performed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from hiersched.core.effects import Effect, Link, Send
+from hiersched.protocol.framing import Frame
+from hiersched.protocol.messages import Message
+
+
+class Outbox:
+    """Effects to be. counts: of what the scheduler did since it started."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self._effects: list[Effect] = []
+
+    def add(self, effect: Effect) -> None:
+        """One more effect."""
+        self._effects.append(effect)
+
+    def send(self, link: Link, message: Message, frames: Sequence[Frame] = ()) -> None:
+        """One more message."""
+        self._effects.append(Send(link, message, frames))
+
+    def take(self) -> list[Effect]:
+        """The effects so far; none are left."""
+        effects, self._effects = self._effects, []
+        for effect in effects:
+            if type(effect) is Send:
+                self.counts["messages_out"] += 1
+        return effects

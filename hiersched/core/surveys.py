@@ -1,0 +1,57 @@
+"""Counters of a whole subtree, asked for and merged on the way up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from hiersched.core.effects import Link
+from hiersched.core.metrics import Level, merge
+from hiersched.core.outbox import Outbox
+from hiersched.protocol.messages import Census, Survey
+
+
+@dataclass(slots=True, eq=False)
+class _OpenSurvey:
+    request: int
+    asker: Link
+    awaited: set[Link]
+    tables: list[list[Level]]
+
+
+class Surveys:
+    """The surveys of one scheduler that are not complete yet."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self.open: dict[int, _OpenSurvey] = {}
+        self._outbox = outbox
+
+    def begin(self, asker: Link, survey: Survey, schedulers: Iterable[Link], own: list[Level]) -> None:
+        """Ask the child schedulers; `own` are this one's counters."""
+        entry = _OpenSurvey(survey.request, asker, set(schedulers), [own])
+        self.open[survey.request] = entry
+        for link in sorted(entry.awaited):
+            self._outbox.send(link, survey)
+        self._finish(entry)
+
+    def answer(self, link: Link, census: Census) -> None:
+        """What a child has counted."""
+        entry = self.open.get(census.request)
+        if entry is not None and link in entry.awaited:
+            entry.awaited.discard(link)
+            entry.tables.append(census.levels)
+            self._finish(entry)
+
+    def forget_child(self, link: Link) -> None:
+        """A child is gone: its subtree goes uncounted."""
+        for entry in list(self.open.values()):
+            entry.awaited.discard(link)
+            self._finish(entry)
+
+    def forget_asker(self, link: Link) -> None:
+        """Whoever asked is gone."""
+        self.open = {request: entry for request, entry in self.open.items() if entry.asker != link}
+
+    def _finish(self, entry: _OpenSurvey) -> None:
+        if not entry.awaited and self.open.pop(entry.request, None) is not None:
+            self._outbox.send(entry.asker, Census(entry.request, merge(entry.tables)))

@@ -1,0 +1,250 @@
+"""A simulated engine: takes work from its scheduler in order, runs it for a virtual time, answers.
+
+It keeps to what the real engine does: one thing at a time, results of short tasks leave together at least every
+RESULTS_FLUSH_S, messages are looked at between such batches, and work that names a missing blob waits for it with all
+work behind it. Whatever lies between two looks at the inbox is worked out at once, and sent with the time at which it
+leaves: a pipe drops it if the engine has ended by then.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+from hiersched.core.blobs import BlobStore
+from hiersched.core.effects import Link
+from hiersched.kernels import bitset
+from hiersched.limits import BLOB_ENGINE_BYTES_MAX, BLOB_TIMEOUT_S, RESULTS_FLUSH_S
+from hiersched.protocol import messages as m
+from hiersched.protocol.framing import Frame, split_frames
+from hiersched.simulation.network import Edge, Network, Node
+from hiersched.simulation.payload import Answer, frame_bytes, pack_answer, unpack_argument
+from hiersched.simulation.scheduler import Processes
+
+TASK_S = 5e-6  # an engine's time to decode and answer one task of a batch
+_LOST = "data that it refers to is no longer held anywhere"
+
+Work = tuple[m.Call | m.Task, Sequence[Frame]]
+
+
+class RunLog(Protocol):
+    """Is told of everything that runs."""
+
+    def on_run(self, work: m.TaskId, rank: int) -> None:
+        """The engine of this rank starts this call or task."""
+
+
+class SimEngine(Node):
+    """One engine. slowness: how many times longer than normal it runs everything. busy_s: time spent running so far."""
+
+    __slots__ = (
+        "_asked",
+        "_awake",
+        "_cancelled",
+        "_flushed_s",
+        "_free_s",
+        "_inbox",
+        "_missing",
+        "_network",
+        "_processes",
+        "_results",
+        "_store",
+        "_wanted",
+        "_work",
+        "busy_s",
+        "log",
+        "rank",
+        "slowness",
+    )
+
+    def __init__(self, link: Link, host: str, rank: int, network: Network, processes: Processes) -> None:
+        super().__init__(link, host)
+        self.rank = rank
+        self.slowness = 1.0
+        self.busy_s = 0.0
+        self.log: RunLog | None = None
+        self._network = network
+        self._processes = processes
+        self._inbox: deque[tuple[m.Message, Sequence[Frame]]] = deque()
+        self._work: deque[Work] = deque()
+        self._results: list[m.Result] = []
+        self._cancelled: set[m.TaskId] | None = None
+        self._store: BlobStore | None = None
+        self._missing: set[m.Digest] = set()
+        self._wanted: set[m.Digest] = set()
+        self._asked = False
+        self._awake = False
+        self._free_s = 0.0
+        self._flushed_s = 0.0
+
+    @property
+    def at_rest(self) -> bool:
+        """It has nothing to do and waits for nothing."""
+        return not (self._work or self._inbox or self._results or self._wanted)
+
+    # --- in -----------------------------------------------------------------------------------------------------------
+
+    def start(self, cluster: str, key: str) -> None:
+        """Say hello."""
+        assert self.uplink is not None
+        hello = m.Hello(cluster, key, "engine", self.link.decode(), 0, self.host, self.rank, self.rank + 1)
+        self.uplink.up.send(self._network.timeline.now_s, hello)
+
+    def receive(self, edge: Edge, link: Link, message: m.Message, frames: Sequence[Frame]) -> None:
+        self._inbox.append((message, frames))
+        if not self._awake:
+            self._awake = True
+            if self._free_s > self._network.timeline.now_s:
+                self._network.timeline.at(self._free_s, self._go_on)
+            else:
+                self._go_on()
+
+    def link_down(self, link: Link, reason: str) -> None:
+        self._processes.end(self, reason)
+
+    def _take(self) -> None:
+        """Put a message where it belongs."""
+        message, frames = self._inbox.popleft()
+        kind = type(message)
+        costs = self._network.weather.costs
+        if kind is m.Call:
+            self._free_s += costs.engine_s
+            self._work.append((message, frames))  # type: ignore[arg-type]
+            return
+        self._free_s += costs.receive_s
+        if kind is m.Tasks:
+            pieces = split_frames([task.frames for task in message.tasks], frames)  # type: ignore[union-attr]
+            self._work.extend(zip(message.tasks, pieces, strict=True))  # type: ignore[union-attr]
+        elif kind is m.Blob:
+            if self._store is None:
+                self._store = BlobStore(BLOB_ENGINE_BYTES_MAX)
+            self._store.put(message.digest, frames[0])  # type: ignore[union-attr]
+            self._wanted.discard(message.digest)  # type: ignore[union-attr]
+        elif kind is m.Missing:
+            self._missing.update(self._wanted.intersection(message.digests))  # type: ignore[union-attr]
+        elif kind is m.Cancel:
+            self._cancelled = (self._cancelled or set()).union(message.tasks)  # type: ignore[union-attr]
+        elif kind in (m.Stop, m.Refused):
+            self._network.timeline.at(self._free_s, self._end, kind.__name__)
+
+    def _end(self, reason: str) -> None:
+        if self.ended_s > self._network.timeline.now_s:
+            self._processes.end(self, reason)
+
+    # --- work ---------------------------------------------------------------------------------------------------------
+
+    def _go_on(self, _: None = None) -> None:
+        """Look at the inbox, then do what lies before the next look: one call, or tasks until a flush."""
+        now_s = self._network.timeline.now_s
+        if self.ended_s <= now_s:
+            return
+        self._free_s = max(self._free_s, now_s)
+        while self._inbox:
+            self._take()
+        if self._work and (not self._wanted or not self._missing.isdisjoint(self._wanted)):
+            self._work_on()
+        if self._work and not self._wanted:
+            self._network.timeline.at(self._free_s, self._go_on)
+        else:
+            self._awake = False
+
+    def _work_on(self) -> None:
+        while self._work:
+            work, frames = self._work[0]
+            if not self._supplied(work):
+                break
+            if type(work) is m.Call:
+                self._flush()
+                self._run_call(work, frames)
+                self._work.popleft()
+                return
+            self._run_task(work, frames)  # type: ignore[arg-type]
+            self._work.popleft()
+            if self._free_s - self._flushed_s >= RESULTS_FLUSH_S:
+                break
+        self._flush()
+
+    def _supplied(self, work: m.Call | m.Task) -> bool:
+        """Whether work may start, as its blobs are here or known to be lost; otherwise they are asked for."""
+        if self._asked:
+            return True
+        wanted = [digest for digest in needs_of(work) if self._store is None or self._store.get(digest) is None]
+        if not wanted:
+            return True
+        self._flush()
+        self._asked = True
+        self._wanted = set(wanted)
+        self._send(m.Want(wanted))
+        self._network.timeline.at(self._free_s + BLOB_TIMEOUT_S, self._give_up, work)
+        return False
+
+    def _give_up(self, work: m.Call | m.Task) -> None:
+        """The blobs have not come in time."""
+        if self._wanted and self._work[0][0] is work and self.ended_s > self._network.timeline.now_s:
+            self._missing.update(self._wanted)
+            self._awake = True
+            self._go_on()
+
+    def _lacks_blobs(self) -> bool:
+        """Whether the work at hand cannot run for want of a blob. Either way the wait is over."""
+        lost = bool(self._wanted)
+        self._missing.difference_update(self._wanted)
+        self._wanted.clear()
+        self._asked = False
+        return lost
+
+    def _run_call(self, call: m.Call, frames: Sequence[Frame]) -> None:
+        wire = bitset.to_wire(1 << self.rank)
+        if self._lacks_blobs():
+            self._send(m.Reply(call.request, [], [m.Loss(wire, m.BLOB_LOST, _LOST)]))
+            return
+        answer = self._run(call.request, frames[0])
+        self._send(m.Reply(call.request, [m.Chunk(wire, [], 1)], []), (answer,))
+
+    def _run_task(self, task: m.Task, frames: Sequence[Frame]) -> None:
+        if self._lacks_blobs():
+            self._results.append(m.Result(task.id, self.rank, 0, m.BLOB_LOST, _LOST.encode(), 0))
+            return
+        if self._cancelled and task.id in self._cancelled:
+            self._cancelled.discard(task.id)
+            self._results.append(m.Result(task.id, self.rank, 0, m.CANCELLED, b"cancelled before it started", 0))
+            return
+        started_s = self._free_s
+        self._free_s += TASK_S
+        answer = self._run(task.id, task.payload)
+        duration_us = int((self._free_s - started_s) * 1e6)
+        self._results.append(m.Result(task.id, self.rank, duration_us, 0, bytes(answer), 0))
+
+    def _run(self, work: m.TaskId, payload: Frame) -> Frame:
+        """Let the time pass that the payload asks for. The answer."""
+        if self.log is not None:
+            self.log.on_run(work, self.rank)
+        argument = unpack_argument(payload)
+        run_s = argument.run_s * self.slowness
+        self.busy_s += run_s
+        self._free_s += run_s
+        return pack_answer(Answer(work, self.rank, argument.token), argument.answer_bytes)
+
+    # --- out ----------------------------------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        """Send the results that have gathered."""
+        self._flushed_s = self._free_s
+        if self._results:
+            results, self._results = self._results, []
+            self._send(m.Results(results))
+
+    def _send(self, message: m.Message, frames: Sequence[Frame] = ()) -> None:
+        assert self.uplink is not None
+        self._free_s += self._network.weather.costs.byte_s * frame_bytes(tuple(frames))
+        self.uplink.up.send(self._free_s, message, frames)
+
+
+def needs_of(work: m.Call | m.Task) -> list[m.Digest]:
+    """The blobs that an engine needs for its own part of a call, or for a task."""
+    needs = [] if work.function == m.NO_FUNCTION else [work.function]
+    needs.extend(work.needs)
+    if type(work) is m.Call and work.parts:
+        needs.extend(work.parts[0].needs)
+    return needs

@@ -1,0 +1,189 @@
+"""Links with delay, jitter, breaks and partitions.
+
+A link is two pipes, one each way. A pipe is reliable and in order, as a stream transport is: a message is late, or it
+comes never, together with all that follow. In a partition what is sent waits in the pipe and arrives after the healing.
+A link that breaks loses what is under way, and both ends learn of it, as of a reset connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import inf
+from random import Random
+
+import msgspec
+
+from hiersched.core.costs import ORDINARY, Costs
+from hiersched.core.effects import PARENT, Link
+from hiersched.errors import UserError
+from hiersched.limits import LINK_DELAY_S_MAX
+from hiersched.protocol.framing import Frame
+from hiersched.protocol.messages import Message
+from hiersched.simulation.timeline import Timeline
+
+Parcel = tuple[float, Message, Sequence[Frame]]  # when it left, the message, its frames
+
+
+class Weather(msgspec.Struct, frozen=True):
+    """How links behave.
+
+    costs: what a message costs on its way. jitter_s: a message takes up to this much longer. breaks: the chance of each
+    message to find its link broken. notice_s: from the end of a process, or of a link, until who watches knows.
+    Raises UserError for values that make no sense.
+    """
+
+    costs: Costs = ORDINARY
+    jitter_s: float = 0.0
+    breaks: float = 0.0
+    notice_s: float = 0.001
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.jitter_s <= LINK_DELAY_S_MAX:
+            raise UserError(f"jitter_s is {self.jitter_s}: give 0 to {LINK_DELAY_S_MAX} seconds")
+        if not 0.0 <= self.breaks <= 1.0:
+            raise UserError(f"breaks is {self.breaks}: give a chance, 0 to 1")
+        if not 0.0 <= self.notice_s <= LINK_DELAY_S_MAX:
+            raise UserError(f"notice_s is {self.notice_s}: give 0 to {LINK_DELAY_S_MAX} seconds")
+
+
+class Node:
+    """A simulated process. link: the name its parent knows it by. ended_s: when it ended; infinite while it lives."""
+
+    __slots__ = ("ended_s", "host", "link", "uplink")
+
+    def __init__(self, link: Link, host: str) -> None:
+        self.link = link
+        self.host = host
+        self.ended_s = inf
+        self.uplink: Edge | None = None
+
+    def receive(self, edge: Edge, link: Link, message: Message, frames: Sequence[Frame]) -> None:
+        """A message has come over `edge`, from the neighbour known here as `link`."""
+        raise NotImplementedError
+
+    def link_down(self, link: Link, reason: str) -> None:
+        """Whoever watches tells that the neighbour has ended or cannot be reached."""
+        raise NotImplementedError
+
+
+class Pipe:
+    """One direction of a link. name: what the receiver calls the sender. under_way: messages sent and not yet there."""
+
+    __slots__ = ("_last_s", "delay_s", "edge", "held", "name", "network", "receiver", "sender", "under_way")
+
+    def __init__(self, edge: Edge, sender: Node, receiver: Node, name: Link) -> None:
+        self.edge = edge
+        self.network = edge.network
+        self.sender = sender
+        self.receiver = receiver
+        self.name = name
+        costs = self.network.weather.costs
+        self.delay_s = costs.hop_s if edge.same_host else costs.hop_s + costs.network_s
+        self.under_way = 0
+        self.held: list[Parcel] = []
+        self._last_s = 0.0
+
+    def send(self, left_s: float, message: Message, frames: Sequence[Frame] = ()) -> None:
+        """Put a message in, which leaves the sender at `left_s`; it never does if the sender ends before."""
+        network = self.network
+        if network.weather.breaks and network.rng.random() < network.weather.breaks:
+            network.snap(self.edge)
+        self._carry((left_s, message, frames), left_s)
+
+    def heal(self, now_s: float) -> None:
+        """The partition is over: what waited sets out again."""
+        held, self.held = self.held, []
+        for parcel in held:
+            self.under_way -= 1
+            self._carry(parcel, now_s)
+
+    def _carry(self, parcel: Parcel, start_s: float) -> None:
+        network = self.network
+        arrival_s = start_s + self.delay_s
+        if network.weather.jitter_s:
+            arrival_s += network.rng.random() * network.weather.jitter_s
+        if arrival_s < self._last_s:
+            arrival_s = self._last_s
+        self._last_s = arrival_s
+        self.under_way += 1
+        network.timeline.at(arrival_s, self._arrive, parcel)
+
+    def _arrive(self, parcel: Parcel) -> None:
+        left_s, message, frames = parcel
+        edge = self.edge
+        if edge.cut:
+            self.held.append(parcel)
+            return
+        self.under_way -= 1
+        if edge.broken or left_s > self.sender.ended_s:
+            return
+        receiver = self.receiver
+        if receiver.ended_s > self.network.timeline.now_s:
+            receiver.receive(edge, self.name, message, frames)
+
+
+class Edge:
+    """A link between a parent and a child. cut: a partition runs through it. broken: it is no more."""
+
+    __slots__ = ("broken", "child", "cut", "down", "network", "parent", "same_host", "up")
+
+    def __init__(self, network: Network, parent: Node, child: Node) -> None:
+        self.network = network
+        self.parent = parent
+        self.child = child
+        self.same_host = parent.host == child.host
+        self.cut = 0
+        self.broken = False
+        self.down = Pipe(self, parent, child, PARENT)
+        self.up = Pipe(self, child, parent, child.link)
+
+    def unreachable(self, now_s: float) -> bool:
+        """Whether a sender notices at once that the other end is gone: not across hosts, where silence must tell."""
+        return self.broken or (self.same_host and (self.child.ended_s <= now_s or self.parent.ended_s <= now_s))
+
+
+class Network:
+    """All links of a world."""
+
+    def __init__(self, timeline: Timeline, weather: Weather, rng: Random) -> None:
+        self.timeline = timeline
+        self.weather = weather
+        self.rng = rng
+
+    def connect(self, parent: Node, child: Node) -> Edge:
+        """A new link."""
+        child.uplink = Edge(self, parent, child)
+        return child.uplink
+
+    def notice_s(self) -> float:
+        """When somebody who watches learns of what happens now: half to one and a half times the mean, drawn."""
+        return self.timeline.now_s + self.weather.notice_s * (0.5 + self.rng.random())
+
+    def cut(self, edges: Iterable[Edge]) -> None:
+        """A partition separates both ends of these links; what is sent waits in between. Cuts add up."""
+        for edge in edges:
+            edge.cut += 1
+
+    def heal(self, edges: Iterable[Edge]) -> None:
+        """A partition ends."""
+        for edge in edges:
+            edge.cut -= 1
+            if not edge.cut:
+                edge.down.heal(self.timeline.now_s)
+                edge.up.heal(self.timeline.now_s)
+
+    def snap(self, edge: Edge) -> None:
+        """A link breaks; both ends notice."""
+        if edge.broken:
+            return
+        edge.broken = True
+        self.timeline.at(self.notice_s(), self._tell_parent, edge)
+        self.timeline.at(self.notice_s(), self._tell_child, edge)
+
+    def _tell_parent(self, edge: Edge) -> None:
+        if edge.parent.ended_s > self.timeline.now_s:
+            edge.parent.link_down(edge.child.link, "the connection broke")
+
+    def _tell_child(self, edge: Edge) -> None:
+        if edge.child.ended_s > self.timeline.now_s:
+            edge.child.link_down(PARENT, "the connection broke")

@@ -1,0 +1,81 @@
+"""What simulated calls carry: how long to run and what to answer, packed as bytes.
+
+An answer repeats which request it belongs to, where it ran and the token it was sent with, so a client can tell that
+each engine got its own share and that each answer stands in its own place. Blobs and large answers are `Bulk`: they
+have a length, which is all that a scheduler looks at, and take no memory.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import NamedTuple
+
+from hiersched.limits import COALESCE_BYTES_MAX
+from hiersched.protocol.framing import Frame
+from hiersched.protocol.messages import Digest
+
+_ARGUMENT = Struct("<dqq")
+_ANSWER = Struct("<qqq")
+ANSWER_BYTES = _ANSWER.size
+
+
+class Bulk:
+    """A frame of `size` bytes that are not there. content: what it stands for."""
+
+    __slots__ = ("_size", "content")
+
+    def __init__(self, size: int, content: bytes) -> None:
+        self._size = size
+        self.content = content
+
+    def __len__(self) -> int:
+        return self._size
+
+
+class Argument(NamedTuple):
+    """What an engine is to do. run_s: for how long, on an engine of normal speed. token: to be repeated."""
+
+    run_s: float
+    token: int = 0
+    answer_bytes: int = 0
+
+
+class Answer(NamedTuple):
+    """What an engine answers. request: id of the call or task. rank: of the engine. token: of the argument."""
+
+    request: int
+    rank: int
+    token: int
+
+
+def pack_argument(argument: Argument) -> bytes:
+    """An argument as its payload frame."""
+    return _ARGUMENT.pack(*argument)
+
+
+def unpack_argument(frame: Frame) -> Argument:
+    """The argument in a payload frame."""
+    return Argument(*_ARGUMENT.unpack(frame))
+
+
+def pack_answer(answer: Answer, size: int) -> Frame:
+    """An answer of `size` bytes or the few that it needs. A scheduler may join small frames, so those are real."""
+    content = _ANSWER.pack(*answer)
+    if size > COALESCE_BYTES_MAX:
+        return Bulk(size, content)
+    return content.ljust(size, b"\0")
+
+
+def unpack_answer(frame: Frame) -> Answer:
+    """The answer in a frame, or in its part of a joined one."""
+    return Answer(*_ANSWER.unpack_from(frame.content if type(frame) is Bulk else frame))
+
+
+def digest_of(number: int) -> Digest:
+    """The digest of the blob with this number, which must be positive."""
+    return number.to_bytes(16, "big")
+
+
+def frame_bytes(frames: list[Frame] | tuple[Frame, ...]) -> int:
+    """The length of all frames together."""
+    return sum([len(frame) for frame in frames])

@@ -1,0 +1,30 @@
+"""A cluster of four engines in this process."""
+
+from __future__ import annotations
+
+import pytest
+
+from hiersched.client.balanced_view import LoadBalancedView
+from hiersched.client.direct_view import DirectView
+from tests.client.fake_session import FakeClient, FakeSession
+
+
+@pytest.fixture
+def session() -> FakeSession:
+    return FakeSession(engines=4)
+
+
+@pytest.fixture
+def client(session: FakeSession) -> FakeClient:
+    return FakeClient(session)
+
+
+@pytest.fixture
+def view(client: FakeClient) -> DirectView:
+    """All engines."""
+    return DirectView(client)
+
+
+@pytest.fixture
+def balanced(client: FakeClient) -> LoadBalancedView:
+    return LoadBalancedView(client)

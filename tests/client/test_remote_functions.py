@@ -1,0 +1,62 @@
+"""Decorated functions run on the engines of their view."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hiersched.client.direct_view import DirectView
+from hiersched.client.views import name_of, parallel, remote
+
+
+def test_a_remote_function_runs_on_every_engine(view):
+    @view.remote(block=True)
+    def double(x: int) -> int:
+        """Twice."""
+        return 2 * x
+
+    assert double(3) == [6] * 4
+    assert (double.__name__, double.__doc__) == ("double", "Twice.")
+    assert "double" in repr(double)
+
+
+def test_a_remote_function_blocks_as_its_view_does(client):
+    view = DirectView(client, 0)
+    double = remote(view)(lambda x: 2 * x)
+    assert double(3).get() == 6
+    view.block = True
+    assert double(3) == 6
+
+
+@pytest.mark.parametrize("dist", ["b", "r"])
+def test_a_parallel_function_gets_shares_of_arrays(session, view, dist):
+    @view.parallel(dist=dist, block=True)
+    def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return a * b
+
+    a, b = np.arange(10.0), np.arange(10.0, 20.0)
+    np.testing.assert_array_equal(product(a, b), a * b)
+    assert len(session.sent) == 4
+
+
+def test_a_parallel_function_maps_items(balanced):
+    square = parallel(balanced, block=True)(lambda x: x * x)
+    assert square.map(range(5)) == [0, 1, 4, 9, 16]
+
+
+def test_a_parallel_function_on_a_balanced_view_cuts_by_chunksize(session, balanced):
+    total = balanced.parallel(block=False, chunksize=4)(lambda share: [sum(share)])
+    assert total(range(10)).get() == [6, 22, 17]
+
+
+def test_a_parallel_function_wants_equal_lengths(view):
+    with pytest.raises(ValueError, match="same length"):
+        view.parallel()(pow)([1, 2], [1])
+
+
+def test_functions_are_named_in_messages():
+    from functools import partial
+
+    assert name_of(partial(divmod, 3)) == "divmod"
+    assert name_of(abs) == "abs"
+    assert name_of(np.vectorize(abs)) == "vectorize" or name_of(np.vectorize(abs)) == "abs"
