@@ -55,9 +55,10 @@ class BalancedMap:
     # --- feeding ------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Send the first chunks. Raises what packing or sending them raises."""
+        """Send the first chunks. Raises what packing or sending them raises, and then nothing of the map runs."""
         self._feed()
         if self.error is not None:
+            self._withdraw()
             raise self.error
 
     def _feed(self) -> None:
@@ -72,9 +73,10 @@ class BalancedMap:
                 self._send(chunk)
             except Exception as error:
                 self._end(error)
-            except BaseException as error:
+            except BaseException as error:  # an interrupt is for the thread it struck
                 self._end(error)
                 self._claim()
+                self._withdraw()
                 raise
             chunk = self._claim()
 
@@ -103,7 +105,7 @@ class BalancedMap:
             self._sent += chunk.count
             self._flying[chunk] = None
             self._changed.notify_all()
-            late = self.error is not None
+            late = self.cancelled
         if late:
             self.session.cancel((pending,))
         pending.add_done_callback(partial(self._on_done, chunk))
@@ -122,39 +124,44 @@ class BalancedMap:
                 self.failed = True
             else:
                 self._sizer.learn(chunk.count, outcome.ended - outcome.started)
-            callbacks = self._take_callbacks() if self.done else []
+            callbacks = self._callbacks_due()
             self._changed.notify_all()
         self._feed()
         for callback in callbacks:
             callback(self)
 
-    def _end(self, error: BaseException) -> None:
-        """Send no more and withdraw what is out; the map ends now."""
+    def _end(self, error: BaseException, *, cancelled: bool = False) -> None:
+        """Send no more. The map ends when all that is out is back, or now, if it is cancelled."""
         with self._changed:
             if self.done:
                 return
             self.error = error
             self.failed = True
-            self.cancelled = isinstance(error, TaskCancelled)
-            callbacks = self._take_callbacks()
-            flying = [chunk.pending for chunk in self._flying]
+            self.cancelled = cancelled
+            callbacks = self._callbacks_due()
             self._changed.notify_all()
-        self.session.cancel(flying)
         for callback in callbacks:
             callback(self)
 
+    def _withdraw(self) -> None:
+        with self._changed:
+            flying = [chunk.pending for chunk in self._flying]
+        self.session.cancel(flying)
+
     def cancel(self) -> None:
         """End the map. Chunks that already run are left to end, and what they give is dropped."""
-        self._end(
-            TaskCancelled(f"the map of {self.name} was cancelled with {self.progress} of {self.count} items done")
-        )
+        text = f"the map of {self.name} was cancelled with {self.progress} of {self.count} items done"
+        self._end(TaskCancelled(text), cancelled=True)
+        self._withdraw()
 
     # --- state --------------------------------------------------------------------------------------------------------
 
     @property
     def done(self) -> bool:
-        """Whether all chunks are back, or the map ended early."""
-        return self.progress == self.count or self.error is not None
+        """Whether all chunks are back: all there are to be, or where the map ended early, all that were sent."""
+        if self.error is not None:
+            return self.cancelled or self.progress == self._sent
+        return self.progress == self.count
 
     @property
     def outcomes(self) -> list[Outcome | None]:
@@ -169,7 +176,10 @@ class BalancedMap:
                 return
         callback(self)
 
-    def _take_callbacks(self) -> list[Callable[[BalancedMap], None]]:
+    def _callbacks_due(self) -> list[Callable[[BalancedMap], None]]:
+        """The callbacks, if the map has ended. Lock held."""
+        if not self.done:
+            return []
         callbacks, self._callbacks = self._callbacks, []
         return callbacks
 
@@ -200,24 +210,27 @@ class BalancedMap:
                     return
                 if self.error is not None:
                     raise self.error
-                if not self._wait_for_oldest(ends_at):
-                    raise TimeoutError(f"map of {self.name}: {self.late()} in time")
+                self._until(self._wait_for_oldest(ends_at))
             chunk = self.chunks[index]
-            if not self._wait_for(chunk, ends_at):
-                raise TimeoutError(f"map of {self.name}: {self.late()} in time")
+            self._until(self._wait_for(chunk, ends_at))
             yield chunk
             index += 1
 
+    def _until(self, in_time: bool) -> None:
+        if not in_time:
+            raise TimeoutError(f"map of {self.name}: {self.late()} in time")
+
     def as_done(self) -> Iterator[Chunk]:
-        """The chunks as they come back. Raises `error` where the map ended early."""
+        """The chunks as they come back. Raises `error` behind them where the map ended early."""
         index = 0
         while True:
             while index >= len(self._ended):
-                if self.progress == self.count:
-                    return
-                if self.error is not None:
+                if not self.done:
+                    self._wait_for_any()
+                elif self.error is not None:
                     raise self.error
-                self._wait_for_any()
+                else:
+                    return
             yield self._ended[index]
             index += 1
 
@@ -233,25 +246,25 @@ class BalancedMap:
         """Block until the oldest chunk out is back, or more are out; False if neither happens by `ends_at`."""
         with self._changed:
             chunk = next(iter(self._flying), None)
-            if chunk is None:
-                return self._wait_for_feeder(_left(ends_at))
-        return self._wait_for(chunk, ends_at)
+        return self._wait_for_more(ends_at) if chunk is None else self._wait_for(chunk, ends_at)
 
     def _wait_for_any(self) -> None:
         """Block until some chunk is back, or more are out."""
         with self._changed:
             flying = list(self._flying)
-            if not flying:
-                self._wait_for_feeder(None)
-                return
+        if not flying:
+            self._wait_for_more(None)
+            return
         self.session.wait_any([chunk.pending for chunk in flying], None)
         for chunk in flying:
             if chunk.pending.done:
                 self._on_done(chunk, chunk.pending)
 
-    def _wait_for_feeder(self, timeout_s: float | None) -> bool:
-        """Nothing is out, so another thread is packing the next chunk: block until it has sent it. Lock held."""
-        return self._changed.wait_for(lambda: self._flying or self.done or not self._feeding, timeout_s)
+    def _wait_for_more(self, ends_at: float | None) -> bool:
+        """Nothing is out: send more, or block until the thread that is at it has. False if it has not by `ends_at`."""
+        self._feed()
+        with self._changed:
+            return self._changed.wait_for(lambda: bool(self._flying) or self.done or not self._feeding, _left(ends_at))
 
 
 def _left(ends_at: float | None) -> float | None:

@@ -90,5 +90,5 @@ class LoadBalancedView(View):
         return LazyMap(session, calls, pack=pack, sizer=ChunkSizer(), options=options).start()
 
     def shares_of(self, count: int, chunksize: int | None) -> int:
-        """Into how many shares a parallel function cuts `count` items: of `chunksize` items each, or of one."""
+        """Into how many shares a parallel function cuts `count` items: of at most `chunksize` items, or of one."""
         return max(-(-count // (chunksize or 1)), 1)

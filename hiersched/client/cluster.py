@@ -166,11 +166,6 @@ class Cluster:
         if not ended(found.pid, STOP_TIMEOUT_S):
             raise TimeoutError(f"the root of cluster {self.cluster_id!r} (process {found.pid}) did not end")
 
-    def leave_running(self) -> None:
-        """Let the cluster outlive this process; made for the command line."""
-        if self._host is not None:
-            self._host.release()
-
     def _refuse_taken_id(self) -> None:
         try:
             connection.read(self.connection_file)

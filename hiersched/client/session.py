@@ -43,9 +43,14 @@ _open_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 
 
 class Session:
-    """One client's link. packer: packs the calls of this client; plan: the tree as the root planned it."""
+    """One client's link.
+
+    packer: packs the calls of this client. by_value: whether views ship functions with the globals they use. plan: the
+    tree as the root planned it.
+    """
 
     plan: TreePlan
+    by_value = False
 
     def __init__(self, connection: Connection, *, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
         address = connection.address if is_local(connection) else connection.tcp_address

@@ -74,9 +74,14 @@ def read(path: Path) -> Connection:
     return connection
 
 
+def names() -> list[str]:
+    """Clusters of this user that have a connection file, the oldest first."""
+    return [path.stem for path in sorted(clusters_directory().glob("*.json"), key=lambda path: path.stat().st_mtime)]
+
+
 def newest() -> Path:
     """The connection file written last. Raises ConnectionFileError if there is none."""
-    found = sorted(clusters_directory().glob("*.json"), key=lambda path: path.stat().st_mtime)
+    found = [path_of(name) for name in names()]
     if not found:
         raise ConnectionFileError(
             f"no cluster runs: {clusters_directory()} holds no connection file. Start one with `hiersched start -n 4`."

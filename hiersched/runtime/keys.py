@@ -59,6 +59,7 @@ class Gate:
         monitor = socket.get_monitor_socket(_REFUSALS)
         self._monitors.append(monitor)
         asyncio.get_running_loop().add_reader(monitor.FD, self._count, monitor)
+        self._count(monitor)  # zmq announces news only after a look that found none
 
     def _count(self, monitor: zmq.Socket[bytes]) -> None:
         while monitor.getsockopt(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[operator]

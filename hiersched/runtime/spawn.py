@@ -126,10 +126,6 @@ class HostProcess:
             os.close(self._owner)
             self._owner = -1
 
-    def release(self) -> None:
-        """Leave it running on its own."""
-        self._process.returncode = 0  # not ours to reap any more
-
 
 def ended(pid: int, timeout_s: float) -> bool:
     """Wait until a process that is not our child has ended; False if it has not in time."""

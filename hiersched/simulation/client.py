@@ -1,119 +1,54 @@
-"""A simulated client: calls, tasks and the blobs they need, as the real session sends and settles them.
-
-Each request is settled part by part, and refuses to be settled twice, by an answer of another request or by an answer
-that was meant for another place: "every request ends exactly once, in the order of its targets" is checked here, always.
-"""
+"""A simulated client: calls, tasks and the blobs they need, sent and settled as the real session does it."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from math import nan
+from collections.abc import Iterable, Mapping, Sequence
 
-import msgspec
-
-from hiersched.core.effects import Link
-from hiersched.errors import BlobLost, Bug, CapacityError, ClusterLost, EngineLost, HierschedError, TaskCancelled
-from hiersched.errors import UnknownEngine as EngineUnknown
+from hiersched.core.effects import PARENT, Link
+from hiersched.errors import Bug, ClusterLost, TaskCancelled
 from hiersched.kernels import bitset
 from hiersched.limits import TASKS_PER_MESSAGE_MAX
 from hiersched.protocol import messages as m
 from hiersched.protocol.framing import Frame, split_frames
 from hiersched.simulation.network import Edge, Network, Node
-from hiersched.simulation.payload import Answer, Argument, Bulk, digest_of, pack_argument, unpack_answer
+from hiersched.simulation.payload import Bulk, frame_bytes, pack_argument, unpack_answer
+from hiersched.simulation.requests import ERROR_OF, Request
 from hiersched.simulation.scheduler import results_in
 
-Outcome = Answer | type[HierschedError]
+Blobs = Mapping[m.Digest, int]  # how many bytes each has
 
-_LOSSES: dict[int, type[HierschedError]] = {
-    m.ENGINE_LOST: EngineLost,
-    m.ENGINE_UNKNOWN: EngineUnknown,
-    m.BLOB_LOST: BlobLost,
-    m.CANCELLED: TaskCancelled,
-    m.REFUSED: CapacityError,
-}
-
-
-class Request:
-    """A call on `targets`, or a batch of tasks: places 0..n-1, each of which is to be settled exactly once.
-
-    outcomes: (places,) an Answer or the class of an error, None while not known. sent_s, ended_s: virtual times.
-    """
-
-    def __init__(self, targets: Sequence[int], tokens: Sequence[int]) -> None:
-        self.targets = targets
-        self.tokens = tokens
-        self.outcomes: list[Outcome | None] = [None] * len(tokens)
-        self.sent_s = nan
-        self.ended_s = nan
-        self._open = len(tokens)
-
-    def done(self) -> bool:
-        """Every place is settled."""
-        return not self._open
-
-    @property
-    def results(self) -> list[Answer | None]:
-        """The answers in the order of the targets, None where there is an error or nothing yet."""
-        return [outcome if isinstance(outcome, Answer) else None for outcome in self.outcomes]
-
-    @property
-    def errors(self) -> dict[int, type[HierschedError]]:
-        """{target of a call, or place of a task: class of its error}."""
-        keys = self.targets or range(len(self.outcomes))
-        return {
-            key: outcome for key, outcome in zip(keys, self.outcomes, strict=True) if isinstance(outcome, type)
-        }
-
-    @property
-    def took_s(self) -> float:
-        """From its sending to its last outcome, virtual seconds."""
-        return self.ended_s - self.sent_s
-
-    def settle(self, place: int, outcome: Outcome, now_s: float) -> bool:
-        """Take in the outcome of one place; True if it was the last. Raises Bug if the place has one, or is another's."""
-        if self.outcomes[place] is not None:
-            raise Bug(f"place {place} is settled twice: {self.outcomes[place]} and {outcome}")
-        if isinstance(outcome, Answer):
-            if outcome.token != self.tokens[place]:
-                raise Bug(f"place {place} was sent token {self.tokens[place]} and got {outcome}")
-            if self.targets and outcome.rank != self.targets[place]:
-                raise Bug(f"place {place} belongs to engine {self.targets[place]} and got {outcome}")
-        self.outcomes[place] = outcome
-        self._open -= 1
-        self.ended_s = now_s
-        return not self._open
+NO_BLOBS: Blobs = {}
 
 
 class SimClient(Node):
-    """One client. members: ranks of the engines that it knows to be there."""
+    """One client. members: the engines it knows to be there, a bit set of ranks. session: 0 until the root let it in.
+
+    open: its unfinished calls and tasks by id, with the place in their request (-1: a whole call). pins: blobs it must
+    be able to supply, [bytes, open ids that need it]. unsent: tasks that wait until the root takes more; in_flight:
+    those it has. ended: why it left, or was left.
+    """
 
     def __init__(self, link: Link, host: str, network: Network) -> None:
         super().__init__(link, host)
         self.members = 0
-        self.open: dict[int, tuple[Request, int]] = {}  # id: (request, place of a task or -1 for a call)
-        self.received = self.sent = 0
-        self.pins: dict[m.Digest, list[int]] = {}  # digest: [size, open requests that need it]
-        self.on_end: Callable[[SimClient], None] = lambda client: None
-        self._network = network
-        self._session = 0
-        self._next_id = 0
+        self.session = 0
+        self.open: dict[m.TaskId, tuple[Request, int]] = {}
+        self.pins: dict[m.Digest, list[int]] = {}
+        self.unsent: deque[m.Task] = deque()
+        self.in_flight = 0
+        self.ended = ""
         self._in_flight_max = 0
-        self._in_flight = 0
-        self._outbox: deque[m.Task] = deque()
-        self._digests: dict[int, tuple[m.Digest, ...]] = {}
-        self._held: set[m.Digest] = set()
+        self._network = network
+        self._last_id = 0
+        self._needs: dict[m.TaskId, tuple[m.Digest, ...]] = {}
+        self._supplied: set[m.Digest] = set()
         self._free_s = 0.0
 
     @property
-    def is_in(self) -> bool:
-        """The root has let it in."""
-        return bool(self._session)
-
-    @property
     def at_rest(self) -> bool:
-        """Nothing is outstanding and nothing held."""
-        return not (self.open or self.pins or self._outbox or self._in_flight)
+        """Nothing is outstanding, nothing pinned."""
+        return not (self.open or self.pins or self.unsent or self.in_flight)
 
     # --- asking -------------------------------------------------------------------------------------------------------
 
@@ -121,55 +56,38 @@ class SimClient(Node):
         """Say hello."""
         self._send(m.Hello(cluster, key, "client", self.link.decode(), 0, self.host, 0, 0))
 
-    def call(
-        self,
-        request: Request,
-        arguments: Sequence[Argument],
-        *,
-        function: m.Digest = m.NO_FUNCTION,
-        blobs: Sequence[tuple[m.Digest, int]] = (),
-    ) -> None:
-        """Send a call to the request's targets. arguments: one for all, or (targets,). blobs: (digest, bytes) needed."""
-        ids = self._begin([request], [-1], [digest for digest, _ in blobs])
-        self._supply(blobs)
-        needs = [digest for digest, _ in blobs if digest != function]
-        parts: list[m.Part] = []
-        shares = list(arguments)
+    def call(self, request: Request, *, function: m.Digest = m.NO_FUNCTION, blobs: Blobs = NO_BLOBS) -> None:
+        """Send a call to the targets of `request`, in shares of their own if it has more than one argument.
+
+        blobs: what every target needs, the function's own included.
+        """
+        (request_id,) = self._enter(request, [-1], blobs)
+        needs = [digest for digest in blobs if digest != function]
+        arguments, parts = list(request.arguments), []
         if len(arguments) > 1:
-            ordered = sorted(zip(request.targets, arguments, strict=True))
-            shares = [argument for _, argument in ordered]
-            parts = [m.Part(1, []) for _ in shares]
+            arguments = [argument for _, argument in sorted(zip(request.targets, arguments, strict=True))]
+            parts = [m.Part(1, []) for _ in arguments]
         targets = bitset.to_wire(bitset.of_ranks(request.targets))
         lane = m.CELL_LANE if function == m.NO_FUNCTION else m.CALL_LANE
-        frames = [pack_argument(argument) for argument in shares]
-        self._send(m.Call(ids[0], targets, lane, function, needs, parts), frames)
+        frames = [pack_argument(argument) for argument in arguments]
+        self._send(m.Call(request_id, targets, lane, function, needs, parts), frames)
 
-    def tasks(
-        self,
-        request: Request,
-        arguments: Sequence[Argument],
-        function: m.Digest,
-        *,
-        blobs: Sequence[tuple[m.Digest, int]] = (),
-    ) -> list[m.TaskId]:
-        """Send one load-balanced task for each place of the request. Their ids."""
-        places = range(len(arguments))
-        ids = self._begin([request] * len(arguments), places, [digest for digest, _ in blobs])
-        self._supply(blobs)
-        needs = [digest for digest, _ in blobs if digest != function]
-        for task_id, argument in zip(ids, arguments, strict=True):
-            self._outbox.append(m.Task(task_id, function, needs, pack_argument(argument), 0))
-        self._flush()
-        return ids
+    def tasks(self, request: Request, *, function: m.Digest, blobs: Blobs = NO_BLOBS) -> None:
+        """Send one load-balanced task for each argument of `request`. blobs: as for `call`."""
+        ids = self._enter(request, range(len(request.arguments)), blobs)
+        needs = [digest for digest in blobs if digest != function]
+        for task_id, argument in zip(ids, request.arguments, strict=True):
+            self.unsent.append(m.Task(task_id, function, needs, pack_argument(argument), 0))
+        self._send_tasks()
 
     def cancel(self, ids: Iterable[m.TaskId]) -> None:
-        """Withdraw tasks that have not started."""
+        """Withdraw tasks that have not started; they end with TaskCancelled."""
         wanted = {task_id for task_id in ids if task_id in self.open}
-        unsent = {task.id for task in self._outbox} & wanted
-        self._outbox = deque(task for task in self._outbox if task.id not in unsent)
-        for task_id in sorted(unsent):
-            self._settle_task(task_id, TaskCancelled)
-        sent = sorted(wanted - unsent)
+        withdrawn = [task.id for task in self.unsent if task.id in wanted]
+        self.unsent = deque(task for task in self.unsent if task.id not in wanted)
+        for task_id in withdrawn:
+            self._settle(task_id, TaskCancelled)
+        sent = sorted(wanted.difference(withdrawn))
         for start in range(0, len(sent), TASKS_PER_MESSAGE_MAX):
             self._send(m.Cancel(sent[start : start + TASKS_PER_MESSAGE_MAX]))
 
@@ -180,34 +98,134 @@ class SimClient(Node):
     def leave(self) -> None:
         """Say goodbye; what is outstanding ends with ClusterLost."""
         self._send(m.Bye("the client closed its session"))
-        self.link_down(b"", "the client closed its session")
+        self.link_down(PARENT, "the client closed its session")
 
-    def _begin(self, requests: Sequence[Request], places: Sequence[int], digests: Sequence[m.Digest]) -> list[int]:
-        """Enter what is about to be sent. Its ids."""
-        self._free_s = max(self._free_s, self._network.timeline.now_s)
-        ids = []
-        for request, place in zip(requests, places, strict=True):
-            request.sent_s = self._free_s
-            self._next_id += 1
-            request_id = self._session << m.SESSION_SHIFT | self._next_id
-            self.open[request_id] = (request, place)
-            if digests:
-                self._digests[request_id] = tuple(digests)
-            ids.append(request_id)
+    def _enter(self, request: Request, places: Sequence[int], blobs: Blobs) -> list[m.TaskId]:
+        """Note what is about to be sent, pin its blobs, and send the root those it was not sent before. The ids."""
+        self._free_s = request.sent_s = max(self._free_s, self._network.timeline.now_s)
+        first = self._last_id + 1
+        self._last_id += len(places)
+        ids = [self.session << m.SESSION_SHIFT | number for number in range(first, self._last_id + 1)]
+        request.ids = ids
+        self.open.update((request_id, (request, place)) for request_id, place in zip(ids, places, strict=True))
+        if blobs:
+            digests = tuple(blobs)
+            self._needs.update((request_id, digests) for request_id in ids)
+        for digest, size in blobs.items():
+            self.pins.setdefault(digest, [size, 0])[1] += len(ids)
+            if digest not in self._supplied:
+                self._supplied.add(digest)
+                self._send(m.Blob(digest), (Bulk(size),))
         return ids
 
-    def _supply(self, blobs: Sequence[tuple[m.Digest, int]]) -> None:
-        """Pin what the newest requests need, and send the root what it has not been sent before."""
-        for digest, size in blobs:
-            pin = self.pins.setdefault(digest, [size, 0])
-            pin[1] = sum(digest in digests for digests in self._digests.values())
-            if digest not in self._held:
-                self._held.add(digest)
-                self._send(m.Blob(digest), (Bulk(size, digest),))
+    def _send_tasks(self) -> None:
+        """Send tasks, as many as the root takes."""
+        while self.unsent and self.in_flight < self._in_flight_max:
+            count = min(len(self.unsent), self._in_flight_max - self.in_flight, TASKS_PER_MESSAGE_MAX)
+            self.in_flight += count
+            self._send(m.Tasks([self.unsent.popleft() for _ in range(count)]))
 
-    def _flush(self) -> None:
-        """Send waiting tasks, as many as the root takes."""
-        while self._outbox and self._in_flight < self._in_flight_max:
-            count = min(len(self._outbox), self._in_flight_max - self._in_flight, TASKS_PER_MESSAGE_MAX)
-            self._in_flight += count
-            self._send(m.Tasks([self._outbox.popleft() for _ in range(count)]))
+    def _send(self, message: m.Message, frames: Sequence[Frame] = ()) -> None:
+        assert self.uplink is not None
+        costs = self._network.weather.costs
+        self._free_s = max(self._free_s, self._network.timeline.now_s) + costs.send_s
+        self._free_s += costs.byte_s * frame_bytes(frames)
+        self.uplink.up.send(self._free_s, message, frames)
+
+    # --- hearing ------------------------------------------------------------------------------------------------------
+
+    def receive(self, edge: Edge, link: Link, message: m.Message, frames: Sequence[Frame]) -> None:
+        """Take in a message. What follows from it happens when its handling has taken its time."""
+        costs = self._network.weather.costs
+        self._free_s = max(self._free_s, self._network.timeline.now_s)
+        self._free_s += costs.receive_s + costs.result_s * results_in(message)
+        kind = type(message)
+        if kind is m.Reply:
+            self._on_reply(message, frames)  # type: ignore[arg-type]
+        elif kind is m.Results:
+            self._on_results(message)  # type: ignore[arg-type]
+        elif kind is m.Members:
+            left = bitset.from_wire(message.left)  # type: ignore[union-attr]
+            self.members = (self.members | bitset.from_wire(message.joined)) & ~left  # type: ignore[union-attr]
+        elif kind is m.Want:
+            self._on_want(message)  # type: ignore[arg-type]
+        elif kind is m.Welcome:
+            self.session = message.session  # type: ignore[union-attr]
+            self._in_flight_max = message.facts["tasks_in_flight_max"]  # type: ignore[union-attr]
+            self.members |= bitset.from_wire(message.members)  # type: ignore[union-attr]
+        elif kind in (m.Bye, m.Refused):
+            self.link_down(PARENT, message.reason if kind is m.Bye else message.text)  # type: ignore[union-attr]
+
+    def link_down(self, link: Link, reason: str) -> None:
+        """Nothing more will come: what is outstanding ends with ClusterLost."""
+        now_s = self._network.timeline.now_s
+        self._free_s = max(self._free_s, now_s)
+        self.ended_s = min(self.ended_s, self._free_s)
+        self.ended = reason
+        self.unsent.clear()
+        for request_id, (request, place) in list(self.open.items()):
+            if place >= 0:
+                self._settle(request_id, ClusterLost)
+                continue
+            for target, outcome in enumerate(request.outcomes):
+                if outcome is None:
+                    request.settle(target, ClusterLost, self._free_s)
+            self._close(request_id)
+        self.in_flight = 0
+
+    def _on_reply(self, reply: m.Reply, frames: Sequence[Frame]) -> None:
+        request, last = self._open_request(reply.request)[0], False
+        pieces = split_frames([chunk.frames for chunk in reply.chunks], frames)
+        for chunk, piece in zip(reply.chunks, pieces, strict=True):
+            ranks = bitset.ranks_of(bitset.from_wire(chunk.ranks))
+            if not chunk.sizes:
+                last = request.settle(request.place_of(ranks[0]), unpack_answer(piece[0]), self._free_s) or last
+                continue
+            start, body = 0, memoryview(piece[0])
+            for rank, size in zip(ranks, chunk.sizes, strict=True):
+                answer = unpack_answer(body[start : start + size])
+                last = request.settle(request.place_of(rank), answer, self._free_s) or last
+                start += size
+        for loss in reply.losses:
+            for rank in bitset.ranks_of(bitset.from_wire(loss.ranks)):
+                last = request.settle(request.place_of(rank), ERROR_OF[loss.code], self._free_s) or last
+        if last:
+            self._close(reply.request)
+
+    def _on_results(self, batch: m.Results) -> None:
+        for result in batch.results:
+            self.in_flight -= 1
+            self._settle(result.id, ERROR_OF[result.code] if result.code else unpack_answer(result.payload))
+        self._send_tasks()
+
+    def _on_want(self, want: m.Want) -> None:
+        missing = []
+        for digest in want.digests:
+            pin = self.pins.get(digest)
+            if pin is None:
+                missing.append(digest)
+            else:
+                self._send(m.Blob(digest), (Bulk(pin[0]),))
+        if missing:
+            self._send(m.Missing(missing))
+
+    def _settle(self, task_id: m.TaskId, outcome: object) -> None:
+        request, place = self._open_request(task_id)
+        request.settle(place, outcome, self._free_s)  # type: ignore[arg-type]
+        self._close(task_id)
+
+    def _open_request(self, request_id: m.TaskId) -> tuple[Request, int]:
+        """The request and place of an id. Raises Bug if it has ended, or never began."""
+        entry = self.open.get(request_id)
+        if entry is None:
+            raise Bug(f"client {self.session} is answered twice, or unasked: {request_id & (1 << m.SESSION_SHIFT) - 1}")
+        return entry
+
+    def _close(self, request_id: m.TaskId) -> None:
+        """Forget what has ended, and what only it needed."""
+        del self.open[request_id]
+        for digest in self._needs.pop(request_id, ()):
+            pin = self.pins[digest]
+            pin[1] -= 1
+            if not pin[1]:
+                del self.pins[digest]

@@ -237,7 +237,7 @@ class SimEngine(Node):
 
     def _send(self, message: m.Message, frames: Sequence[Frame] = ()) -> None:
         assert self.uplink is not None
-        self._free_s += self._network.weather.costs.byte_s * frame_bytes(tuple(frames))
+        self._free_s += self._network.weather.costs.byte_s * frame_bytes(frames)
         self.uplink.up.send(self._free_s, message, frames)
 
 

@@ -7,6 +7,7 @@ have a length, which is all that a scheduler looks at, and take no memory.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from struct import Struct
 from typing import NamedTuple
 
@@ -20,11 +21,11 @@ ANSWER_BYTES = _ANSWER.size
 
 
 class Bulk:
-    """A frame of `size` bytes that are not there. content: what it stands for."""
+    """A frame of `size` bytes that are not there. content: the few that matter."""
 
     __slots__ = ("_size", "content")
 
-    def __init__(self, size: int, content: bytes) -> None:
+    def __init__(self, size: int, content: bytes = b"") -> None:
         self._size = size
         self.content = content
 
@@ -76,6 +77,6 @@ def digest_of(number: int) -> Digest:
     return number.to_bytes(16, "big")
 
 
-def frame_bytes(frames: list[Frame] | tuple[Frame, ...]) -> int:
+def frame_bytes(frames: Sequence[Frame]) -> int:
     """The length of all frames together."""
     return sum([len(frame) for frame in frames])

@@ -14,7 +14,7 @@ from typing import Protocol
 from hiersched.core import effects as e
 from hiersched.core.scheduler import SchedulerCore
 from hiersched.core.topology import Child
-from hiersched.limits import EVENTS_PER_STEP_MAX
+from hiersched.limits import EVENTS_PER_STEP_MAX, START_TIMEOUT_S
 from hiersched.protocol import messages as m
 from hiersched.protocol.framing import Frame
 from hiersched.simulation.network import Edge, Network, Node
@@ -42,7 +42,7 @@ class SimScheduler(Node):
     """One scheduler. received, sent: messages since the counters were last cleared.
 
     edges: the links over which something was heard. children: the processes it has started. inbox: events that wait.
-    leaving: why it is about to end; empty while it is not.
+    awaited: those of them that have not been heard yet. leaving: why it is about to end; empty while it is not.
     """
 
     __slots__ = (
@@ -52,6 +52,7 @@ class SimScheduler(Node):
         "_processes",
         "_since_drained",
         "_wake_s",
+        "awaited",
         "children",
         "core",
         "edges",
@@ -69,6 +70,7 @@ class SimScheduler(Node):
         self.level = core.place.level
         self.edges: dict[e.Link, Edge] = {}
         self.children: dict[e.Link, Node] = {}
+        self.awaited: dict[e.Link, Child] = {}
         self.inbox: deque[e.Event] = deque()
         self.leaving = ""
         self.received = self.sent = 0
@@ -94,10 +96,20 @@ class SimScheduler(Node):
     def receive(self, edge: Edge, link: e.Link, message: m.Message, frames: Sequence[Frame]) -> None:
         if link and link not in self.edges:
             self.edges[link] = edge
+            self.awaited.pop(link, None)
         self.take(e.Received(link, message, frames))
 
     def link_down(self, link: e.Link, reason: str) -> None:
-        self.take(e.LinkDown(link, reason), overtakes=self._network.rng.random() < 0.5)
+        child = self.awaited.pop(link, None)
+        event = e.LinkDown(link, reason) if child is None else e.ChildFailed(child, reason)
+        self.take(event, overtakes=self._network.rng.random() < 0.5)
+
+    def check_started(self, links: list[e.Link]) -> None:
+        """START_TIMEOUT_S after their start: give up those children that were never heard."""
+        for link in links:
+            if link in self.awaited and self.ended_s > self._network.timeline.now_s:
+                self._processes.end(self.children[link], "it was too slow to start")
+                self.link_down(link, f"it did not say hello within {START_TIMEOUT_S:.0f} s")
 
     def take(self, event: e.Event, *, overtakes: bool = False) -> None:
         """Handle an event now, or when there is time."""
@@ -177,7 +189,7 @@ class SimScheduler(Node):
         costs = self._network.weather.costs
         self._free_s += costs.send_s
         if effect.frames:
-            self._free_s += costs.byte_s * frame_bytes(effect.frames)  # type: ignore[arg-type]
+            self._free_s += costs.byte_s * frame_bytes(effect.frames)
         self.sent += 1
         pipe.send(self._free_s, effect.message, effect.frames)
         return True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,7 +73,7 @@ def test_one_rank_costs_one_byte_wherever_it_is():
 def test_runs_are_ascending_and_never_touch(ranks):
     runs = bitset.runs_of(bitset.of_ranks(ranks))
     assert [rank for first, last in runs for rank in range(first, last)] == sorted(ranks)
-    assert all(last < first for (_, last), (first, _) in zip(runs, runs[1:], strict=False))
+    assert all(last < first for (_, last), (first, _) in itertools.pairwise(runs))
 
 
 @pytest.mark.parametrize(

@@ -50,12 +50,11 @@ def values(kind: inspect.Type) -> st.SearchStrategy[Any]:
 @st.composite
 def chunks(draw: st.DrawFn) -> m.Chunk:
     """Answers that fit their ranks: of one rank in any number of frames, or of several, with sizes, in one."""
-    offset, bits = draw(st.integers(0, 4)), draw(st.binary(min_size=1, max_size=3).filter(any))
-    ranks = int.from_bytes(bits, "little").bit_count()
-    sizes = draw(
-        st.lists(st.integers(0, 99), min_size=ranks, max_size=ranks) | (st.just([]) if ranks == 1 else st.nothing())
-    )
-    return m.Chunk((offset, bits), sizes, 1 if sizes else draw(st.integers(0, 3)))
+    ranks = draw(st.integers(0, 4)), draw(st.binary(min_size=1, max_size=3).filter(any))
+    count = int.from_bytes(ranks[1]).bit_count()
+    if count == 1 and draw(st.booleans()):
+        return m.Chunk(ranks, [], draw(st.integers(0, 3)))
+    return m.Chunk(ranks, draw(st.lists(st.integers(0, 99), min_size=count, max_size=count)), 1)
 
 
 def of_kind(kind: type[msgspec.Struct]) -> st.SearchStrategy[Any]:

@@ -1,0 +1,97 @@
+"""What a simulated client has asked for, and what came of it.
+
+A request is settled part by part, and refuses to be settled twice, or by an answer that belongs elsewhere: "every
+request ends exactly once, with its results in the order of its targets" is checked here, in every run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import nan
+
+from hiersched.errors import (
+    BlobLost,
+    Bug,
+    CapacityError,
+    EngineLost,
+    HierschedError,
+    TaskCancelled,
+    UnknownEngine,
+)
+from hiersched.protocol import messages as m
+from hiersched.simulation.payload import Answer, Argument
+
+Outcome = Answer | type[HierschedError]
+
+ERROR_OF: dict[int, type[HierschedError]] = {
+    m.ENGINE_LOST: EngineLost,
+    m.ENGINE_UNKNOWN: UnknownEngine,
+    m.BLOB_LOST: BlobLost,
+    m.CANCELLED: TaskCancelled,
+    m.REFUSED: CapacityError,
+}
+
+
+class Request:
+    """A call on `targets`, or a batch of tasks without targets.
+
+    arguments: one for each target or task, or a single one for all targets. outcomes: (targets,) or (tasks,) an Answer
+    or the class of an error, None while not known. ids: of the call, or (tasks,) of the tasks, once it is sent.
+    sent_s, ended_s: virtual times, NaN while not known.
+    """
+
+    def __init__(self, targets: Sequence[int], arguments: Sequence[Argument]) -> None:
+        self.arguments = arguments
+        self.ids: list[m.TaskId] = []
+        self.sent_s = nan
+        self.ended_s = nan
+        self.aim(targets)
+
+    def aim(self, targets: Sequence[int]) -> None:
+        """Take other targets, before anything is sent."""
+        self.targets = tuple(targets)
+        self.outcomes: list[Outcome | None] = [None] * len(targets or self.arguments)
+        self._open = len(self.outcomes)
+        self._places = {rank: place for place, rank in enumerate(self.targets)}
+
+    def done(self) -> bool:
+        """Every part has its outcome."""
+        return not self._open and bool(self.ids)
+
+    @property
+    def results(self) -> list[Answer | None]:
+        """The answers in the order of the targets or tasks, None where there is an error or nothing yet."""
+        return [outcome if isinstance(outcome, Answer) else None for outcome in self.outcomes]
+
+    @property
+    def errors(self) -> dict[int, type[HierschedError]]:
+        """{rank of a target, or place of a task: class of its error}."""
+        keys = self.targets or range(len(self.outcomes))
+        return {key: outcome for key, outcome in zip(keys, self.outcomes, strict=True) if isinstance(outcome, type)}
+
+    @property
+    def took_s(self) -> float:
+        """From its sending to its last outcome, virtual seconds."""
+        return self.ended_s - self.sent_s
+
+    def place_of(self, rank: int) -> int:
+        """Where the answer of this target belongs. Raises Bug if it is no target."""
+        place = self._places.get(rank)
+        if place is None:
+            raise Bug(f"engine {rank} answers a call that was not for it")
+        return place
+
+    def settle(self, place: int, outcome: Outcome, now_s: float) -> bool:
+        """Take in one outcome; True if it was the last. Raises Bug if this part has one, or it is another part's."""
+        if self.outcomes[place] is not None:
+            raise Bug(f"part {place} of {len(self.outcomes)} ends twice: {self.outcomes[place]}, then {outcome}")
+        if isinstance(outcome, Answer):
+            token = self.arguments[place if len(self.arguments) > 1 else 0].token
+            request = self.ids[0 if self.targets else place]
+            rank = self.targets[place] if self.targets else outcome.rank
+            if outcome != (request, rank, token):
+                raise Bug(f"part {place} of request {request} gets {outcome}: wanted {(request, rank, token)}")
+        self.outcomes[place] = outcome
+        self._open -= 1
+        self.ended_s = now_s
+        return not self._open

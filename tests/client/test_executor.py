@@ -1,0 +1,184 @@
+"""The executor behaves as those of the standard library do."""
+
+from __future__ import annotations
+
+import concurrent.futures
+from concurrent.futures import CancelledError
+
+import pytest
+
+from hiersched.client.executor import ViewExecutor
+from hiersched.errors import PackError, RemoteError
+from tests.client.fake_session import FakeClient, ThreadedSession
+from tests.client.test_direct_view import notebook_function
+
+
+@pytest.fixture
+def executor(client):
+    return ViewExecutor(client)
+
+
+def test_a_future_gives_the_result(executor):
+    future = executor.submit(pow, 2, exp=5)
+    assert not future.done()
+    assert future.result() == 32
+    assert future.done()
+    assert future.exception() is None
+    assert repr(future) == "<CallFuture: finished>"
+
+
+def test_a_future_gives_the_error(executor):
+    future = executor.submit(divmod, 1, 0)
+    with pytest.raises(RemoteError, match="ZeroDivisionError"):
+        future.result()
+    assert future.exception().ename == "ZeroDivisionError"
+    assert "ZeroDivisionError" in repr(future)
+
+
+def test_functions_bring_their_globals(executor):
+    add = notebook_function("offset = 7\ndef add(x): return x + offset", "add")
+    assert executor.submit(add, 1).result() == 8
+    assert list(executor.map(add, range(3))) == [7, 8, 9]
+
+
+def test_what_cannot_be_pickled_is_refused_at_the_call(executor):
+    with pytest.raises(PackError):
+        executor.submit(abs, (x for x in ()))
+
+
+def test_a_late_result_raises_timeout_error(session, executor):
+    session.hold(0, 1, 2, 3)
+    future = executor.submit(abs, -3)
+    with pytest.raises(concurrent.futures.TimeoutError):
+        future.result(timeout=0.1)
+    with pytest.raises(TimeoutError):
+        future.exception(timeout=0.1)
+    session.release()
+    assert future.result(timeout=0.1) == 3
+
+
+def test_a_waiting_call_can_be_cancelled_and_a_running_one_cannot(session, executor):
+    running, waiting = executor.submit(abs, -1), executor.submit(abs, -2)
+    session.start()
+    session.hold(0, 1, 2, 3)
+    assert waiting.cancel() is True
+    assert running.cancel() is False
+    assert running.running()
+    assert repr(running) == "<CallFuture: running>"
+    with pytest.raises(CancelledError):
+        waiting.result()
+    with pytest.raises(CancelledError):
+        waiting.exception()
+    session.release()
+    assert running.result() == 1
+    assert running.cancel() is False
+    assert repr(waiting) == "<CallFuture: cancelled>"
+
+
+def test_cancelled_futures_count_as_done_for_those_who_wait(session, executor):
+    session.hold(0, 1, 2, 3)
+    futures = [executor.submit(abs, -1), executor.submit(abs, -2)]
+    futures[0].cancel()
+    done, waiting = concurrent.futures.wait(futures, timeout=0)
+    assert (done, waiting) == ({futures[0]}, {futures[1]})
+
+
+def test_waiting_for_the_first_error_ends_with_it():
+    with ThreadedSession(engines=2) as session:
+        executor = ViewExecutor(FakeClient(session))
+        session.hold(0)
+        futures = [executor.submit(abs, -1), executor.submit(divmod, 1, 0)]
+        session.pick = lambda jobs: len(jobs) - 1
+        done, _ = concurrent.futures.wait(futures, timeout=30, return_when=concurrent.futures.FIRST_EXCEPTION)
+        failed = [future for future in done if future.exception() is not None]
+        with session._changed:
+            session.release()
+            session._changed.notify_all()
+        executor.shutdown()
+    assert [future.exception().ename for future in failed] == ["ZeroDivisionError"]
+
+
+def test_callbacks_get_the_future(session, executor):
+    told: list[object] = []
+    future = executor.submit(abs, -3)
+    future.add_done_callback(told.append)
+    session.run_all()
+    assert told == [future]
+
+
+def test_map_gives_results_in_order(session, executor):
+    session.pick = lambda jobs: len(jobs) - 1
+    assert list(executor.map(pow, range(10), [2] * 10)) == [x * x for x in range(10)]
+    assert list(executor.map(abs, range(10), chunksize=3)) == list(range(10))
+
+
+def test_map_starts_before_results_are_asked_for(session, executor):
+    executor.map(abs, range(3))
+    assert len(session.jobs) == 3
+
+
+def test_map_raises_the_error_of_an_item(executor):
+    results = executor.map(divmod, [4, 4], [2, 0])
+    assert next(results) == (2, 0)
+    with pytest.raises(RemoteError, match="ZeroDivisionError"):
+        next(results)
+
+
+def test_map_raises_timeout_error(session, executor):
+    session.hold(0, 1, 2, 3)
+    results = executor.map(abs, range(3), timeout=0)
+    with pytest.raises(TimeoutError, match="0 of 3 items done"):
+        next(results)
+
+
+def test_a_closed_map_withdraws_what_has_not_started(session, executor):
+    session.item_s = 1.0
+    results = executor.map(abs, range(100))
+    next(results)
+    results.close()
+    assert session.jobs == []
+
+
+def test_after_shutdown_nothing_is_taken(session, executor):
+    future = executor.submit(abs, -3)
+    executor.shutdown()
+    assert future.done()
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.submit(abs, -3)
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.map(abs, [1])
+
+
+def test_shutdown_waits_for_maps(session, executor):
+    results = executor.map(abs, range(100))
+    executor.shutdown()
+    assert session.jobs == []
+    assert list(results) == list(range(100))
+
+
+def test_shutdown_need_not_wait(session, executor):
+    future = executor.submit(abs, -3)
+    executor.shutdown(wait=False)
+    assert not future.done()
+    assert future.result() == 3
+
+
+def test_shutdown_may_cancel(session, executor):
+    future = executor.submit(abs, -3)
+    executor.map(abs, range(100))
+    executor.shutdown(cancel_futures=True)
+    assert future.cancelled()
+    assert session.jobs == []
+
+
+def test_leaving_the_executor_waits(session, client):
+    with ViewExecutor(client) as executor:
+        future = executor.submit(abs, -3)
+    assert future.done()
+
+
+def test_ended_calls_are_forgotten(session, executor):
+    futures = [executor.submit(abs, -3) for _ in range(5)]
+    session.run_all()
+    assert all(future.done() for future in futures)
+    assert not executor._open
