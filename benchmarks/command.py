@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ def main(questions: Sequence[Question], arguments: Sequence[str] | None = None) 
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there")
     parser.add_argument("--peer", action="append", choices=sorted(PEERS), help="only against this one; repeatable")
     parsed = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # unwinds, so that every peer is stopped
     options = Options(quick=parsed.quick, peers=None if parsed.peer is None else tuple(parsed.peer))
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     machine = print_facts(console)

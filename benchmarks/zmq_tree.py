@@ -5,6 +5,7 @@ sends the frames it received to each of its engines and answers once with all th
 error path, no credit and no second client: hiersched has all of these and is compared with this all the same.
 """
 
+import gc
 import os
 import pickle
 import signal
@@ -30,6 +31,7 @@ class ZmqTree:
 
     def start(self) -> None:
         """Fork every process, then wait until each scheduler reports that its engines are there."""
+        gc.freeze()  # or the collector writes to every page that the engines share
         for number, ranks in enumerate(self._leaves):
             address = self._address(f"leaf-{number}")
             for _ in ranks:

@@ -69,7 +69,7 @@ MAP_CHUNK_ITEMS_MAX = 65_536
 MAP_CHUNK_GROWTH_MAX = 32  # times the largest chunk measured so far
 MAP_CHUNKS_PER_ENGINE_MAX = 2  # one runs, one waits next to it
 MAP_CHUNKS_OUTSTANDING_MAX = 4_096  # of one map whose chunk size the user chose
-CANCEL_TIMEOUT_S = 0.1  # from asking to cancel a task to taking it as running
+CANCEL_TIMEOUT_S = 0.05  # from asking to cancel a task to taking it as running
 
 assert LOST_AFTER_S > BEAT_PERIOD_S + LINK_DELAY_S_MAX
 assert COALESCE_BYTES_MAX < INLINE_BYTES_MAX < HEADER_BYTES_MAX < FRAME_BYTES_MAX

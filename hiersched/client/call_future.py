@@ -45,7 +45,7 @@ class CallFuture(Future):
         return next((outcome.error for outcome in self._pending.outcomes if outcome.error is not None), None)
 
     def _settled(self, timeout_s: float | None) -> None:
-        """Wait as the standard future does: TimeoutError where it lasts longer, CancelledError where it was withdrawn."""
+        """Wait as the standard future does. Raises TimeoutError and, where the call was withdrawn, CancelledError."""
         if not self._pending.done and not self._wait(timeout_s):
             raise TimeoutError(f"no result within {timeout_s} s")
         if self._pending.cancelled:

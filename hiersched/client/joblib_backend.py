@@ -99,6 +99,9 @@ def run_batch(batch: Callable[[], Any]) -> Any:
 
 
 def register_joblib(client: Client | None = None, *, make_default: bool = False) -> None:
-    """Make the backend 'hiersched' known to joblib. client: for those who name none; make_default: use it everywhere."""
+    """Make the backend 'hiersched' known to joblib.
+
+    client: for those who name none; make_default: use it wherever no backend is named.
+    """
     factory = HierschedBackend if client is None else partial(HierschedBackend, client=client)
     register_parallel_backend("hiersched", factory, make_default=make_default)

@@ -38,8 +38,8 @@ class LazyMapOptions:
 class LazyMap(Iterator[Any]):
     """The results of a map whose input is an iterator of argument tuples.
 
-    After an item's error was raised, iterating goes on with the next. An error of the input, or of packing it, is raised
-    once, behind the results of all that came before.
+    After an item's error was raised, iterating goes on with the next. An error of the input, or of packing it, is
+    raised once, behind the results of all that came before.
     """
 
     def __init__(

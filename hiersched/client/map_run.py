@@ -14,6 +14,7 @@ from hiersched.client.targets import describe_ids
 from hiersched.data.namespace import map_chunk, mapper
 from hiersched.data.outcomes import unpack_outcome
 from hiersched.data.serialize import PackedCall
+from hiersched.errors import RemoteError
 
 if TYPE_CHECKING:
     from hiersched.client.pending import Pending
@@ -48,12 +49,14 @@ class Chunk:
 
     def _unpack(self) -> tuple[list[Any], dict[int, Exception]]:
         outcome = self.outcome
+        assert outcome is not None, "only a chunk that has ended has items"
         if outcome.error is not None:
             return [None] * self.count, dict.fromkeys(range(self.start, self.start + self.count), outcome.error)
         results, failures = outcome.value
         errors: dict[int, Exception] = {}
         for position, frame in failures:
             error = unpack_outcome([frame]).error
+            assert isinstance(error, RemoteError), "a failed item holds what it raised"
             error.engine_id = outcome.engine_id
             errors[self.start + position] = error
         return results, errors

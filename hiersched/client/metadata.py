@@ -24,7 +24,7 @@ FIELDS = (
 )
 
 
-class Metadata(dict):
+class Metadata(dict[str, Any]):
     """The facts about one part of a call, by name; also as attributes.
 
     status: 'ok', 'error' or, while it runs, None. submitted, received: by this machine's clock; started, completed: by
@@ -44,7 +44,7 @@ def describe_part(pending: Pending, position: int) -> Metadata:
     outcome = pending.outcomes[position]
     targets = pending.targets
     engine = targets[position] if targets else None
-    known = Metadata.fromkeys(FIELDS)
+    known = Metadata(dict.fromkeys(FIELDS))
     known["msg_id"] = f"{pending.id}:{engine}" if len(targets) > 1 else str(pending.id)
     known["engine_id"] = engine
     known["submitted"] = moment(pending.submitted)

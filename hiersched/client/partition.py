@@ -8,7 +8,7 @@ and chains sequences, and a part that is neither (a flattened scalar) counts as 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import islice, zip_longest
+from itertools import islice, pairwise, zip_longest
 from typing import Any, Protocol
 
 import numpy as np
@@ -37,7 +37,7 @@ class Blocks:
         items = rows(items)
         size, longer = divmod(len(items), parts)
         cuts = [index * size + min(index, longer) for index in range(parts + 1)]
-        return [items[low:high] for low, high in zip(cuts, cuts[1:], strict=False)]
+        return [items[low:high] for low, high in pairwise(cuts)]
 
     def join(self, parts: Sequence[Any]) -> Any:
         """The blocks one after the other."""

@@ -37,8 +37,8 @@ class RemoteFunction:
 class ParallelFunction(RemoteFunction):
     """A function that, when called on sequences, runs on a share of them on each engine; the results are joined.
 
-    On a direct view each engine gets one share. On a load-balanced one shares have at most `chunksize` items, or one. `map`
-    calls the function on single items instead. options: those of the view's map.
+    On a direct view each engine gets one share. On a load-balanced one shares have at most `chunksize` items, or one.
+    `map` calls the function on single items instead. options: those of the view's map.
     """
 
     def __init__(

@@ -100,6 +100,10 @@ class View:
     ) -> AsyncMapResult:
         raise NotImplementedError
 
+    def shares_of(self, count: int, chunksize: int | None) -> int:
+        """Into how many shares a parallel function cuts `count` items."""
+        raise NotImplementedError
+
     # --- decorators and the like --------------------------------------------------------------------------------------
 
     def remote(self, block: bool | None = None) -> Callable[[Callable[..., Any]], RemoteFunction]:

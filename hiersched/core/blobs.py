@@ -70,6 +70,11 @@ class BlobLedger:
         self._wanted: dict[Digest, _Wanted] = {}
         self._origin: OrderedDict[Digest, Link] = OrderedDict()
 
+    @property
+    def waiting(self) -> int:
+        """Blobs that somebody below waits for."""
+        return len(self._wanted)
+
     def named(self, link: Link, digests: Iterable[Digest]) -> None:
         """A message from above names these digests: at the root, ask its sender if they are ever missing."""
         if not self._is_root:

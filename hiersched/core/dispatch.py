@@ -1,9 +1,9 @@
 """Which child gets the next task, and how many at a time.
 
 Credit is counted in engines: a child with 32 engines has 32 to give. A task that runs for d seconds takes
-d / (d + WINDOW_S) of an engine, so a long task takes a whole one and travels alone, while short ones are sent ahead in
-batches worth about WINDOW_S of work and no engine waits a round trip between them. A child takes tasks while it has any
-credit left. d is learnt per function: mean plus four mean deviations (as TCP's timer, Jacobson 1988), so that one
+d / (d + WINDOW_S) of an engine, so short ones are sent ahead in batches worth about WINDOW_S of work and no engine waits
+a round trip between them. A child takes tasks while it has any credit left; a task that takes nearly a whole engine
+counts as taking all of it, so that long ones travel alone. d is learnt per function: mean plus four mean deviations (as TCP's timer, Jacobson 1988), so that one
 function with uneven durations is not sent far ahead. A function never seen counts as long.
 
 The same rule holds at every level, so a scheduler is handed hardly more long tasks than it has engines: what waits,
@@ -27,6 +27,7 @@ Link = bytes
 _GAIN = 0.25  # of a new measurement in the mean
 _DEVIATIONS = 4
 _FULL = 1e-9
+_WHOLE = 0.9  # of an engine: a task that takes more is alone on it, from 9 * WINDOW_S on
 
 
 class Pace:
@@ -49,7 +50,8 @@ class Pace:
             self._mean_s += _GAIN * error
             self._deviation_s += _GAIN * (abs(error) - self._deviation_s)
         bound_s = self._mean_s + _DEVIATIONS * self._deviation_s
-        self.weight = max(bound_s / (bound_s + WINDOW_S), 1 / WINDOW_TASKS_MAX)
+        share = bound_s / (bound_s + WINDOW_S)
+        self.weight = max(share, 1 / WINDOW_TASKS_MAX) if share < _WHOLE else 1.0
 
 
 @dataclass(slots=True, eq=False)

@@ -15,9 +15,9 @@ _NATIVE: WeakSet[type] = WeakSet()  # classes defined in this process that have 
 _FOREIGN: WeakSet[type] = WeakSet()  # classes that came from elsewhere
 
 
-def reduce_class(cls: type, by_cloudpickle: tuple[Any, ...]) -> tuple[Any, ...]:
+def reduce_class(cls: type, by_cloudpickle: Any) -> Any:
     """The class for pickle, from cloudpickle's own reduction of it."""
-    if len(by_cloudpickle) < 6:  # a singleton's type, which is found and not made
+    if by_cloudpickle is NotImplemented or len(by_cloudpickle) < 6:  # such as None's type: found there, not made
         return by_cloudpickle
     make, parts, state, _, _, update = by_cloudpickle
     if cls not in _FOREIGN:

@@ -19,7 +19,6 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec.structs import astuple, replace
 
-import hiersched
 from hiersched.data.culprits import explain
 from hiersched.data.pickles import Buffer, Pickled, dump, load
 from hiersched.errors import HierschedError, PackError, ProtocolError, RemoteError
@@ -27,7 +26,7 @@ from hiersched.limits import INLINE_BYTES_MAX
 
 MimeBundle: TypeAlias = dict[str, Any]
 
-_OURS = os.path.dirname(os.path.abspath(hiersched.__file__)) + os.sep
+_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # where the files of hiersched lie
 _FRAME_WITHOUT_SOURCE = re.compile(r'[ |+]*File "(?P<file>.+)", line (?P<line>\d+), in .+')
 _INTEGER_MAX = 2**63  # magnitude that msgpack holds
 

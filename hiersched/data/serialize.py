@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping, Sequence
+from reprlib import repr as short_repr
 from typing import Any
 
 import msgspec
@@ -134,7 +135,7 @@ class Packer:
         if known is not None and known.snapshot.holds():
             return known.digest, known.blob
         if not callable(function) and not isinstance(function, Reference):
-            raise PackError(f"a call needs a function, and {function!r} is not callable")
+            raise PackError(f"a call needs a function, and {short_repr(function)} is not callable")
         snapshot = snapshot_of(function, by_value=by_value)
         try:
             blob = (_BY_VALUE if by_value else _BY_NAMESPACE) + dump_whole(function, by_value=by_value)
@@ -176,7 +177,7 @@ def _explain_arguments(
 
 
 def _name_of(function: Any) -> str:
-    return getattr(function, "__qualname__", None) or repr(function)
+    return getattr(function, "__qualname__", None) or short_repr(function)
 
 
 _decode_blobs = msgspec.msgpack.Decoder(tuple[list[int], list[bytes]]).decode

@@ -177,9 +177,12 @@ def _contents(cell: CellType) -> Any:
 
 def _same(now: dict[str, Any] | None, before: dict[str, Any]) -> bool:
     """Whether a dict has the same keys, and under each the very same object."""
-    if not now or not before:
+    if not now or len(now) != len(before):
         return not now and not before
-    return now.keys() == before.keys() and all(map(is_, map(now.get, before), before.values()))
+    for name, value in before.items():  # noqa: SIM110 (a generator would double the cost)
+        if now.get(name, _ABSENT) is not value:
+            return False
+    return True
 
 
 class _Survey:

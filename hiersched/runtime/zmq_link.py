@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import zmq
+import zmq.backend
 
 from hiersched.errors import ProtocolError, VersionMismatch
 from hiersched.limits import FRAME_BYTES_MAX, INLINE_BYTES_MAX, LINK_MESSAGES_MAX
@@ -23,6 +25,9 @@ from hiersched.protocol.messages import Message
 from hiersched.runtime.keys import CurveKeys, Gate
 
 Link = bytes
+
+# Plain numbers: turning zmq's enumerations into them takes longer than what they are for.
+_EVENTS, _POLLIN, _NOBLOCK, _SNDMORE = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK), int(zmq.SNDMORE)
 
 
 class Unreachable(Exception):
@@ -44,6 +49,10 @@ class _Socket:
         socket.set_hwm(LINK_MESSAGES_MAX)
         socket.setsockopt(zmq.MAXMSGSIZE, FRAME_BYTES_MAX)
         self.socket = socket
+        base = zmq.backend.Socket  # the wrapper that pyzmq puts around it costs more than the socket
+        self._get: Callable[[int], int] = base.get.__get__(socket)
+        self._recv: Callable[..., Any] = base.recv.__get__(socket)
+        self._send: Callable[..., Any] = base.send.__get__(socket)
         self._has_links = has_links
         self._encoded: tuple[Message | None, bytes] = (None, b"")
 
@@ -53,7 +62,7 @@ class _Socket:
 
     def readable(self) -> bool:
         """Messages wait."""
-        return bool(self.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN)  # type: ignore[operator]
+        return self._get(_EVENTS) & _POLLIN != 0
 
     def wait(self, timeout_s: float) -> bool:
         """Sleep until a message waits; False if none came in time."""
@@ -64,32 +73,35 @@ class _Socket:
 
         Raises ProtocolError or VersionMismatch, with the link in `.link`, for what is not a message of ours.
         """
-        try:
-            return self._receive(zmq.NOBLOCK)
-        except zmq.Again:
-            return None
+        return self.receive() if self._get(_EVENTS) & _POLLIN else None  # asking is cheaper than zmq's exception
 
     def receive(self) -> tuple[Link, Message, Sequence[Frame]]:
         """The next message; waits for it. Raises as `receive_nowait`."""
-        return self._receive(0)
-
-    def _receive(self, flags: int) -> tuple[Link, Message, Sequence[Frame]]:
-        socket = self.socket
+        receive = self._recv
+        part = receive(0, False)
         link = b""
         if self._has_links:
-            link = socket.recv(flags)
-            if not socket.rcvmore:
+            link = part.bytes
+            if not part.more:
                 raise _blame(ProtocolError("an empty message"), link)
-            flags = 0
-        header = socket.recv(flags)
+            part = receive(0, False)
+        header = part.bytes
         frames: list[Frame] = []
-        while socket.rcvmore:
-            frame = socket.recv(0, copy=False)
-            frames.append(frame if len(frame) >= INLINE_BYTES_MAX else frame.bytes)
+        while part.more:
+            part = receive(0, False)
+            frames.append(part if len(part) >= INLINE_BYTES_MAX else part.bytes)
         try:
             return link, decode(header, len(frames)), frames
         except (ProtocolError, VersionMismatch) as error:
             raise _blame(error, link) from None
+
+    def _send_all(self, parts: list[Frame], flags: int) -> None:
+        """Send the parts of one message; large ones without a copy."""
+        send = self._send
+        last = len(parts) - 1
+        for place, part in enumerate(parts):
+            more = _SNDMORE if place < last else 0
+            send(part, flags | more, len(part) < INLINE_BYTES_MAX)
 
     def _header(self, message: Message) -> bytes:
         """The header frame; a message that goes to many neighbours in a row is encoded once."""
@@ -123,7 +135,7 @@ class Port(_Socket):
     def send(self, link: Link, message: Message, frames: Sequence[Frame] = ()) -> None:
         """Send without waiting. Raises Unreachable."""
         try:
-            self.socket.send_multipart([link, self._header(message), *frames], zmq.NOBLOCK, copy=False)
+            self._send_all([link, self._header(message), *frames], _NOBLOCK)
         except zmq.Again:
             raise Unreachable("its queue is full") from None
         except zmq.ZMQError as error:
@@ -156,10 +168,7 @@ class Uplink(_Socket):
 
     def send(self, message: Message, frames: Sequence[Frame] = ()) -> None:
         """Send; waits only while the bounded queue is full."""
-        if frames:
-            self.socket.send_multipart([self._header(message), *frames], copy=False)
-        else:
-            self.socket.send(encode(message))
+        self._send_all([encode(message), *frames], 0)
 
 
 def _blame(error: ProtocolError | VersionMismatch, link: Link) -> ProtocolError | VersionMismatch:

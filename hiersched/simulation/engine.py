@@ -31,8 +31,8 @@ Work = tuple[m.Call | m.Task, Sequence[Frame]]
 class RunLog(Protocol):
     """Is told of everything that runs."""
 
-    def on_run(self, work: m.TaskId, rank: int) -> None:
-        """The engine of this rank starts this call or task."""
+    def on_run(self, work: m.TaskId, place: int) -> None:
+        """A call starts on the engine of rank `place`, or a task anywhere (place -1)."""
 
 
 class SimEngine(Node):
@@ -199,6 +199,8 @@ class SimEngine(Node):
         if self._lacks_blobs():
             self._send(m.Reply(call.request, [], [m.Loss(wire, m.BLOB_LOST, _LOST)]))
             return
+        if self.log is not None:
+            self.log.on_run(call.request, self.rank)
         answer = self._run(call.request, frames[0])
         self._send(m.Reply(call.request, [m.Chunk(wire, [], 1)], []), (answer,))
 
@@ -212,14 +214,14 @@ class SimEngine(Node):
             return
         started_s = self._free_s
         self._free_s += TASK_S
+        if self.log is not None:
+            self.log.on_run(task.id, -1)
         answer = self._run(task.id, task.payload)
         duration_us = int((self._free_s - started_s) * 1e6)
         self._results.append(m.Result(task.id, self.rank, duration_us, 0, bytes(answer), 0))
 
     def _run(self, work: m.TaskId, payload: Frame) -> Frame:
         """Let the time pass that the payload asks for. The answer."""
-        if self.log is not None:
-            self.log.on_run(work, self.rank)
         argument = unpack_argument(payload)
         run_s = argument.run_s * self.slowness
         self.busy_s += run_s

@@ -38,7 +38,7 @@ def test_an_error_is_raised_itself(balanced):
 
 def test_a_late_call_says_that_it_still_runs(session, balanced):
     session.hold(0, 1, 2, 3)
-    with pytest.raises(TimeoutError, match="abs: no answer within 0.1 s; it still runs"):
+    with pytest.raises(TimeoutError, match=r"abs: no answer within 0\.1 s; it still runs"):
         balanced.apply_async(abs, -3).get(timeout=0.1)
 
 

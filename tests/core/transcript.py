@@ -96,9 +96,11 @@ class Transcript:
         (welcome,) = self.says(link)
         assert isinstance(welcome, m.Welcome), welcome
 
-    def counts(self, name: str) -> int:
-        """One of the scheduler's own counters."""
-        ((_, _, totals, _),) = self.core.counters()
+    def counts(self, asker: Link, name: str) -> int:
+        """One of the scheduler's own counters, asked for by its parent or a client. For a scheduler of engines only."""
+        self.hears(asker, m.Survey(0))
+        (census,) = self.says(asker)
+        ((_, _, totals, _),) = census.levels
         return totals.get(name, 0)
 
 
