@@ -1,10 +1,9 @@
 """The two systems whose engines are addressed by number: hiersched and stock ipyparallel."""
 
 import os
-from collections.abc import Callable
 
-from benchmarks.functions import nothing, nothing_of
-from benchmarks.peer import OURS, START_S_MAX, ExecutorPeer, Peer
+from benchmarks.functions import nothing
+from benchmarks.peer import OURS, START_S_MAX, ExecutorPeer, Function, Items, Peer
 
 
 class Hiersched(ExecutorPeer):
@@ -36,11 +35,11 @@ class Hiersched(ExecutorPeer):
         """Process ids of the engines."""
         return self._all.apply_sync(os.getpid)
 
-    def one_call(self) -> None:
+    def one_call(self) -> object:
         """A no-op on engine 0."""
-        self._one.apply_sync(nothing)
+        return self._one.apply_sync(nothing)
 
-    def all_call(self, function: Callable[..., object], *arguments: object, view: str = "") -> list[object]:
+    def all_call(self, function: Function, *arguments: object, view: str = "") -> list[object]:
         """`function(*arguments)` on every engine. There is one kind of view, so `view` is not used."""
         return self._all.apply_sync(function, *arguments)
 
@@ -48,15 +47,17 @@ class Hiersched(ExecutorPeer):
         """`value` into the namespace of every engine."""
         self._all.push({"value": value}, block=True)
 
-    def map_many(self, count: int, *, chunksize: int | None = None) -> None:
-        """A no-op over `count` items through the load-balanced view; None chooses the chunks by itself."""
-        results = self._balanced.map_sync(nothing_of, range(count), chunksize=chunksize)
-        assert len(results) == count
+    def pushed(self) -> object:
+        """What the last push left on engine 0."""
+        return self._one.pull("value", block=True)
 
-    def executor_map_many(self, count: int) -> None:
-        """A no-op over `count` items through the executor, which chooses the chunks by itself."""
-        results = list(self.executor.map(nothing_of, range(count)))
-        assert len(results) == count
+    def map_many(self, function: Function, items: Items, *, chunksize: int | None = None) -> list[object]:
+        """`function` of each of `items` through the load-balanced view; None chooses the chunks by itself."""
+        return self._balanced.map_sync(function, items, chunksize=chunksize)
+
+    def executor_map_many(self, function: Function, items: Items) -> list[object]:
+        """`function` of each of `items` through the executor, which chooses the chunks by itself."""
+        return list(self.executor.map(function, items))
 
 
 class Ipyparallel(Peer):
@@ -92,11 +93,11 @@ class Ipyparallel(Peer):
         """Process ids of the engines."""
         return self._views["direct"].apply_sync(os.getpid)
 
-    def one_call(self) -> None:
+    def one_call(self) -> object:
         """A no-op on engine 0 through a DirectView."""
-        self._one.apply_sync(nothing)
+        return self._one.apply_sync(nothing)
 
-    def all_call(self, function: Callable[..., object], *arguments: object, view: str) -> list[object]:
+    def all_call(self, function: Function, *arguments: object, view: str) -> list[object]:
         """`function(*arguments)` on every engine."""
         return self._views[view].apply_sync(function, *arguments)
 
@@ -104,14 +105,16 @@ class Ipyparallel(Peer):
         """`value` into the namespace of every engine."""
         self._views[view].push({"value": value}, block=True)
 
-    def submit_many(self, count: int) -> None:
+    def pushed(self) -> object:
+        """What the last push left on engine 0."""
+        return self._one.pull("value", block=True)
+
+    def submit_many(self, count: int) -> list[object]:
         """`count` no-ops through the load-balanced view, one apply_async each."""
         apply_async = self._balanced.apply_async
         results = [apply_async(nothing) for _ in range(count)]
-        for result in results:
-            result.get()
+        return [result.get() for result in results]
 
-    def map_many(self, count: int, *, chunksize: int = 1) -> None:
-        """A no-op over `count` items through the load-balanced view."""
-        results = self._balanced.map_sync(nothing_of, range(count), chunksize=chunksize)
-        assert len(results) == count
+    def map_many(self, function: Function, items: Items, *, chunksize: int = 1) -> list[object]:
+        """`function` of each of `items` through the load-balanced view."""
+        return self._balanced.map_sync(function, items, chunksize=chunksize)

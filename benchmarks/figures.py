@@ -2,12 +2,13 @@
 
 A round is bounded in calls and in seconds, so that a slow peer takes part without holding everybody up. A payload is
 new for every call and made outside the clock: what has been seen before may be cached, and to push it again is no push.
-The garbage collector is on, as users have it. A `peer` is any Peer that has the verb in question.
+The last answer of a round is checked, outside the clock too: what is fast and wrong gets no figure. The garbage
+collector is on, as users have it. A `peer` is any Peer that has the verb in question.
 """
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,39 +23,64 @@ LARGE_BYTES = 1_000_000
 NO_OP = "no-op on all"
 ARGUMENT = "1 kB argument to all"
 ECHO = "echo of 1 kB from all"
-PUSH = "push of 1 MB to all"
+MAP_NO_OP = "no-op"
+MAP_ECHO = "echo of strings"
+
+
+class WrongAnswer(Exception):
+    """A peer gave something else than was asked for."""
 
 
 def one_call(peer: Any, *, calls: int, budget_s: float) -> list[float]:
     """Seconds of each no-op on one worker."""
-    return _times(lambda _: peer.one_call(), _no_payload, calls=calls, budget_s=budget_s)
+    return _times(_no_payload, lambda _: peer.one_call(), _check_nothing, calls=calls, budget_s=budget_s)
 
 
 def all_call(peer: Any, *, kind: str, calls: int, budget_s: float, view: str = "") -> list[float]:
-    """Seconds of each call on all workers until all results are back; `kind` is NO_OP, ARGUMENT, ECHO or PUSH."""
-    actions: dict[str, tuple[Callable[[Any], object], Callable[[], object]]] = {
-        NO_OP: (lambda _: peer.all_call(nothing, view=view), _no_payload),
-        ARGUMENT: (lambda value: peer.all_call(nothing_of, value, view=view), _small_payload),
-        ECHO: (lambda value: peer.all_call(echo, value, view=view), _small_payload),
-        PUSH: (lambda value: peer.push_all(value, view=view), _large_payload),
-    }
-    action, payload = actions[kind]
-    return _times(action, payload, calls=calls, budget_s=budget_s)
+    """Seconds of each call on all workers until all results are back; `kind` is NO_OP, ARGUMENT or ECHO."""
+    function, payload = ALL_CALLS[kind]
+    workers = len(peer.engine_pids())
+
+    def action(arguments: tuple) -> object:
+        return peer.all_call(function, *arguments, view=view)
+
+    def check(arguments: tuple, results: object) -> None:
+        _expect(results, [function(*arguments)] * workers)
+
+    return _times(payload, action, check, calls=calls, budget_s=budget_s)
+
+
+def push(peer: Any, *, calls: int, budget_s: float, view: str = "") -> list[float]:
+    """Seconds of each push of LARGE_BYTES to all workers."""
+
+    def check(value: np.ndarray, _: object) -> None:
+        _expect(bytes(peer.pushed()), bytes(value))
+
+    return _times(_large_payload, lambda value: peer.push_all(value, view=view), check, calls=calls, budget_s=budget_s)
 
 
 def submit_rate(peer: Any, *, count: int) -> list[float]:
     """Tasks per second: `count` no-ops, submitted one by one, until all results are back."""
-    return _rate(peer.submit_many, count)
+    begin = time.perf_counter()
+    results = peer.submit_many(count)
+    seconds = time.perf_counter() - begin
+    _expect(results, [None] * count)
+    return [count / seconds]
 
 
-def map_rate(peer: Any, *, count: int, **options: int) -> list[float]:
-    """Items per second: a map of a no-op over `count` items until all results are back."""
-    return _rate(peer.map_many, count, **options)
+def map_rate(peer: Any, *, count: int, work: str = MAP_NO_OP, verb: str = "map_many", **options: int) -> list[float]:
+    """Items per second of a map over `count` items until all results are back.
 
-
-def executor_map_rate(peer: Any, *, count: int) -> list[float]:
-    """Items per second, through the executor's map instead of the view's."""
-    return _rate(peer.executor_map_many, count)
+    work: MAP_NO_OP, over a range, or MAP_ECHO, over strings; verb: the peer's map to use.
+    """
+    items: Sequence[object] = range(count) if work == MAP_NO_OP else [f"item {number}" for number in range(count)]
+    function = nothing_of if work == MAP_NO_OP else echo
+    map_many = getattr(peer, verb)
+    begin = time.perf_counter()
+    results = map_many(function, items, **options)
+    seconds = time.perf_counter() - begin
+    _expect(results, [function(item) for item in items])
+    return [count / seconds]
 
 
 def engine_memory(peer: Any) -> list[float]:
@@ -62,33 +88,51 @@ def engine_memory(peer: Any) -> list[float]:
     return [proportional_memory_mb(peer.engine_pids())]
 
 
-def _times(
-    action: Callable[[Any], object], payload: Callable[[], object], *, calls: int, budget_s: float
-) -> list[float]:
-    seconds: list[float] = []
-    deadline = time.perf_counter() + budget_s
-    while len(seconds) < calls and (len(seconds) < CALLS_MIN or time.perf_counter() < deadline):
-        value = payload()
-        begin = time.perf_counter()
-        action(value)
-        seconds.append(time.perf_counter() - begin)
-    return seconds
+def _no_payload() -> tuple[()]:
+    return ()
 
 
-def _rate(action: Callable[..., None], count: int, **options: int) -> list[float]:
-    begin = time.perf_counter()
-    action(count, **options)
-    return [count / (time.perf_counter() - begin)]
-
-
-def _no_payload() -> None:
-    return None
-
-
-def _small_payload() -> bytes:
-    return os.urandom(SMALL_BYTES)
+def _small_payload() -> tuple[bytes]:
+    return (os.urandom(SMALL_BYTES),)
 
 
 def _large_payload() -> np.ndarray:
     """(LARGE_BYTES / 8,) float64."""
     return np.frombuffer(os.urandom(LARGE_BYTES), dtype=np.float64)
+
+
+ALL_CALLS: dict[str, tuple[Callable[..., object], Callable[[], tuple]]] = {
+    NO_OP: (nothing, _no_payload),
+    ARGUMENT: (nothing_of, _small_payload),
+    ECHO: (echo, _small_payload),
+}
+
+
+def _times(
+    payload: Callable[[], Any],
+    action: Callable[[Any], object],
+    check: Callable[[Any, object], None],
+    *,
+    calls: int,
+    budget_s: float,
+) -> list[float]:
+    """Seconds of `action(payload())`, again and again. The last answer is given to `check` with its payload."""
+    seconds: list[float] = []
+    deadline = time.perf_counter() + budget_s
+    while len(seconds) < calls and (len(seconds) < CALLS_MIN or time.perf_counter() < deadline):
+        value = payload()
+        begin = time.perf_counter()
+        answer = action(value)
+        seconds.append(time.perf_counter() - begin)
+    check(value, answer)
+    return seconds
+
+
+def _check_nothing(_: tuple[()], answer: object) -> None:
+    _expect(answer, None)
+
+
+def _expect(answer: object, right: object) -> None:
+    """Raise WrongAnswer unless `answer` is `right`: what is fast and wrong has no figure."""
+    if answer != right:
+        raise WrongAnswer(f"answered {str(answer)[:80]}, not {str(right)[:80]}")

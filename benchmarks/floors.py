@@ -1,9 +1,8 @@
 """What bare pyzmq does with the same shape of traffic, and nothing of what a scheduler is for."""
 
-from collections.abc import Callable
 from typing import ClassVar
 
-from benchmarks.peer import Peer
+from benchmarks.peer import Function, Peer
 
 
 class BareZmq(Peer):
@@ -62,6 +61,6 @@ class BareZmqTree(Peer):
         """Process ids of the engines."""
         return self._tree.engine_pids
 
-    def all_call(self, function: Callable[..., object], *arguments: object, view: str = "") -> list[object]:
+    def all_call(self, function: Function, *arguments: object, view: str = "") -> list[object]:
         """`function(*arguments)` on every engine."""
         return self._tree.all_call(function, *arguments)

@@ -2,21 +2,25 @@
 
 A peer lives in a process of its own (host.py), so that its threads, its garbage and its death are its own affair. Each
 class says how its users would do the same thing: start n workers, one call, a call on all, many submits, a map. A verb
-that a peer does not have is not defined and is never asked for. Packages are imported in `load`, outside the clock.
+that a peer does not have is not defined and is never asked for. A verb returns what the workers answered, so that the
+caller can check it outside the clock. Packages are imported in `load`, outside the clock as well.
 """
 
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from typing import Any, ClassVar
 
-from benchmarks.functions import nothing, nothing_of, pid_after
+from benchmarks.functions import nothing, pid_after
 
 OURS = "hiersched"
 WORKER_PAUSE_S = 0.02  # how long a worker is held while the others of a pool are waited for
 START_S_MAX = 300.0
+
+Function = Callable[..., object]
+Items = Sequence[object]
 
 
 class PeerMissing(Exception):
@@ -65,21 +69,19 @@ class ExecutorPeer(Peer):
 
     executor: Executor
 
-    def one_call(self) -> None:
+    def one_call(self) -> object:
         """A no-op on whichever worker is free."""
-        self.executor.submit(nothing).result()
+        return self.executor.submit(nothing).result()
 
-    def submit_many(self, count: int) -> None:
+    def submit_many(self, count: int) -> list[object]:
         """`count` no-ops, one submit each."""
         submit = self.executor.submit
-        futures: list[Future] = [submit(nothing) for _ in range(count)]
-        for future in futures:
-            future.result()
+        futures = [submit(nothing) for _ in range(count)]
+        return [future.result() for future in futures]
 
-    def map_many(self, count: int, *, chunksize: int = 1) -> None:
-        """A no-op over `count` items, `chunksize` to a task."""
-        results = list(self.executor.map(nothing_of, range(count), chunksize=chunksize))
-        assert len(results) == count
+    def map_many(self, function: Function, items: Items, *, chunksize: int = 1) -> list[object]:
+        """`function` of each of `items`, `chunksize` to a task."""
+        return list(self.executor.map(function, items, chunksize=chunksize))
 
     def stop(self) -> None:
         """Shut the pool down."""

@@ -5,8 +5,8 @@ import shutil
 import sys
 from typing import Any
 
-from benchmarks.functions import nothing, nothing_of, pid_after
-from benchmarks.peer import ExecutorPeer, Peer, PeerMissing, wait_for_workers
+from benchmarks.functions import nothing, pid_after
+from benchmarks.peer import WORKER_PAUSE_S, ExecutorPeer, Function, Items, Peer, PeerMissing, wait_for_workers
 
 
 class ProcessPool(ExecutorPeer):
@@ -94,19 +94,18 @@ class Dask(Peer):
         self._client.close()
         self._cluster.close()
 
-    def one_call(self) -> None:
+    def one_call(self) -> object:
         """A no-op; pure=False, for a pure one would be answered from the cache."""
-        self._client.submit(nothing, pure=False).result()
+        return self._client.submit(nothing, pure=False).result()
 
-    def submit_many(self, count: int) -> None:
+    def submit_many(self, count: int) -> list[object]:
         """`count` no-ops, one submit each."""
         submit = self._client.submit
-        self._client.gather([submit(nothing, pure=False) for _ in range(count)])
+        return self._client.gather([submit(nothing, pure=False) for _ in range(count)])
 
-    def map_many(self, count: int) -> None:
-        """A no-op over `count` items, each a task: Client.map knows no chunks."""
-        results = self._client.gather(self._client.map(nothing_of, range(count), pure=False))
-        assert len(results) == count
+    def map_many(self, function: Function, items: Items) -> list[object]:
+        """`function` of each of `items`, each a task: Client.map knows no chunks."""
+        return self._client.gather(self._client.map(function, items, pure=False))
 
 
 class Ray(Peer):
@@ -136,21 +135,20 @@ class Ray(Peer):
         """Shut the node down."""
         self._package.shutdown()
 
-    def one_call(self) -> None:
+    def one_call(self) -> object:
         """A no-op as a remote task."""
-        self._package.get(self._nothing.remote())
+        return self._package.get(self._nothing.remote())
 
-    def submit_many(self, count: int) -> None:
+    def submit_many(self, count: int) -> list[object]:
         """`count` no-ops, one remote task each."""
         remote = self._nothing.remote
-        self._package.get([remote() for _ in range(count)])
+        return self._package.get([remote() for _ in range(count)])
 
-    def map_many(self, count: int, *, chunksize: int) -> None:
-        """A no-op over `count` items through ray's own multiprocessing pool, opened at the first map."""
+    def map_many(self, function: Function, items: Items, *, chunksize: int) -> list[object]:
+        """`function` of each of `items` through ray's own multiprocessing pool, opened at the first map."""
         if self._pool is None:
             self._pool = self._pool_of(processes=self._n)
-        results = self._pool.map(nothing_of, range(count), chunksize=chunksize)
-        assert len(results) == count
+        return self._pool.map(function, items, chunksize=chunksize)
 
 
 class Joblib(Peer):
@@ -168,14 +166,13 @@ class Joblib(Peer):
         """A pool that stays open between calls."""
         self._parallel = self._package.Parallel(n_jobs=n, backend="loky")
         self._parallel.__enter__()
-        self.map_many(n)
+        self.map_many(pid_after, [WORKER_PAUSE_S] * n)
 
     def stop(self) -> None:
         """Close the pool."""
         self._parallel.__exit__(None, None, None)
 
-    def map_many(self, count: int) -> None:
-        """A no-op over `count` items."""
-        call = self._package.delayed(nothing_of)
-        results = self._parallel(call(item) for item in range(count))
-        assert len(results) == count
+    def map_many(self, function: Function, items: Items) -> list[object]:
+        """`function` of each of `items`."""
+        call = self._package.delayed(function)
+        return self._parallel(call(item) for item in items)

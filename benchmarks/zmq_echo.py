@@ -43,7 +43,8 @@ class ZmqEcho:
     def call(self) -> None:
         """One message there and back."""
         self._socket.send_multipart([*self._address, HEADER, BODY])
-        self._socket.recv_multipart()
+        *_, body = self._socket.recv_multipart()
+        assert body == BODY
 
     def stop(self) -> None:
         """End the processes."""

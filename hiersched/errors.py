@@ -26,7 +26,7 @@ class PackError(UserError, TypeError):
 
 
 class UnpackError(UserError):
-    """A call on its engine, or a result at its client, cannot be rebuilt: a module or the same Python is missing there."""
+    """A call on its engine, or a result at its client, cannot be rebuilt: say, a module is missing there. Names it."""
 
 
 class UnknownEngine(UserError, IndexError):

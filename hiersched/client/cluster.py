@@ -17,7 +17,7 @@ from hiersched.client.client import Client
 from hiersched.core.topology import Host, TreePlan, plan_tree
 from hiersched.errors import ClusterLost, ConnectionFileError, StartError, UserError
 from hiersched.limits import START_TIMEOUT_S, STOP_TIMEOUT_S
-from hiersched.runtime import connection
+from hiersched.runtime import connection, probe
 from hiersched.runtime.connection import Connection
 from hiersched.runtime.spawn import HostConfig, HostProcess, ended
 
@@ -100,7 +100,7 @@ class Cluster:
         if self._connection is not None:
             raise UserError(f"cluster {self.cluster_id!r} runs already")
         self._refuse_taken_id()
-        # probe.capacity(self.n)
+        probe.capacity(self.n)
         config = HostConfig(
             cluster=self.cluster_id,
             key=secrets.token_hex(16),
@@ -123,8 +123,8 @@ class Cluster:
         self._clients.append(client)
         return client
 
-    def start_and_connect_sync(self, n: int | None = None, *, activate: bool = False) -> Client:
-        """Start, connect, and wait until all engines are there. activate: make rc[:] the view of the notebook's magics.
+    def start_and_connect_sync(self, n: int | None = None) -> Client:
+        """Start, connect, and wait until all engines are there.
 
         Raises as `start_cluster_sync`, and StartError if an engine does not come up.
         """
@@ -139,8 +139,6 @@ class Cluster:
             client.close()
             self._connection = None
             raise self._host.failed(str(error)) from None
-        if activate:
-            client[:].activate()
         return client
 
     # --- stop ---------------------------------------------------------------------------------------------------------

@@ -128,8 +128,8 @@ class Session:
     def call(self, targets: tuple[int, ...], packed: PackedCall, *, wake: bool = True) -> Pending:
         """The same call on every target. wake: False if the caller is about to wait for it."""
         needs = [digest for digest in packed.blobs if digest != packed.function] if len(packed.blobs) > 1 else []
-        call = m.Call(0, _wire(targets), m.CALL_LANE, packed.function, needs, [])
-        return self._submit(targets, call, packed.blobs, packed.frames, wake=wake)
+        request = (_wire(targets), m.CALL_LANE, packed.function, needs, ())
+        return self._submit(targets, request, packed.blobs, packed.frames, wake=wake)
 
     def call_each(self, targets: tuple[int, ...], packed: Sequence[PackedCall], *, wake: bool = True) -> Pending:
         """The same function with own arguments on each target; packed: (targets,)."""
@@ -140,13 +140,13 @@ class Session:
         ]
         blobs = {digest: data for share in shares for digest, data in share.blobs.items()}
         frames = [frame for share in shares for frame in share.frames]
-        call = m.Call(0, _wire(targets), m.CALL_LANE, function, [], parts)
-        return self._submit(targets, call, blobs, frames, wake=wake)
+        request = (_wire(targets), m.CALL_LANE, function, (), parts)
+        return self._submit(targets, request, blobs, frames, wake=wake)
 
     def execute(self, targets: tuple[int, ...], code: str, *, silent: bool = True, wake: bool = True) -> Pending:
         """A cell on every target, in IPython."""
-        call = m.Call(0, _wire(targets), m.CELL_LANE, m.NO_FUNCTION, [], [])
-        return self._submit(targets, call, {}, [msgspec.msgpack.encode(Cell(code, silent))], wake=wake)
+        request = (_wire(targets), m.CELL_LANE, m.NO_FUNCTION, (), ())
+        return self._submit(targets, request, {}, [msgspec.msgpack.encode(Cell(code, silent))], wake=wake)
 
     def task(self, packed: PackedCall) -> Pending:
         """One load-balanced task; the tree picks the engine."""
@@ -232,15 +232,14 @@ class Session:
     # --- sending; under the lock --------------------------------------------------------------------------------------
 
     def _submit(
-        self, targets: tuple[int, ...], call: m.Call, blobs: dict[bytes, Any], frames: Sequence[Frame], *, wake: bool
+        self, targets: tuple[int, ...], request: tuple[Any, ...], blobs: dict[bytes, Any], frames: Sequence[Frame], *, wake: bool
     ) -> Pending:
         with self._lock:
             self._check_open()
             if self._outbox:
                 self._flush(time.monotonic())
             pending = self._new_pending(targets, blobs)
-            call = m.Call(pending.id, call.targets, call.lane, call.function, call.needs, call.parts)
-            self._link.send(call, frames)
+            self._link.send(m.Call(pending.id, *request), frames)
             if wake:
                 self._after_send()
         if wake:
@@ -289,6 +288,7 @@ class Session:
         for pending in list(waiting):
             pending.add_done_callback(lambda _: gate.release())
         self._pump.want()
+        self._pump.kick()  # what the caller sent may have eaten the edge that whoever receives sleeps on
         deadline = deadline_of(timeout_s)
         return all(gate.acquire(timeout=left_of(deadline)) for _ in range(count))
 

@@ -19,7 +19,7 @@ Link = bytes
 
 @dataclass(slots=True, eq=False)
 class Neighbour:
-    """A child or a client. members: engines now reachable through it, as a bit set of ranks."""
+    """A child or a client. below: the engines of a child scheduler's subtree, a bit set of ranks."""
 
     link: Link
     role: str
@@ -27,12 +27,17 @@ class Neighbour:
     first: int
     last: int
     pid: int
-    members: int = 0
+    below: int = 0
     heard_s: float = 0.0
     session: int = 0
     load: float = 0.0  # tasks in flight, in engines' worth; kept by dispatch
     width: int = 0  # engines behind it, for dispatch
     tasks: set[int] = field(default_factory=set)  # task ids in flight there
+
+    @property
+    def members(self) -> int:
+        """The engines now reachable through it, a bit set of ranks. An engine's own is made when asked for."""
+        return 1 << self.first if self.role == "engine" else self.below
 
 
 class Membership:
@@ -50,11 +55,10 @@ class Membership:
     def add_child(self, child: Neighbour) -> int:
         """Take a child in. The engines that joined with it."""
         self.children[child.link] = child
-        if child.role == "engine":
-            child.members = bitset.of_range(child.first, child.last)
-        child.width = child.members.bit_count()
-        self.members |= child.members
-        return child.members
+        members = child.members
+        child.width = members.bit_count()
+        self.members |= members
+        return members
 
     def add_client(self, client: Neighbour) -> int:
         """Take a client in. Its session number, never used before."""
@@ -68,8 +72,8 @@ class Membership:
         left &= child.members
         stayed = child.members & ~left
         joined &= bitset.of_range(child.first, child.last) & ~stayed
-        child.members = stayed | joined
-        child.width = child.members.bit_count()
+        child.below = stayed | joined
+        child.width = child.below.bit_count()
         self.members = self.members & ~left | joined
         return joined, left
 

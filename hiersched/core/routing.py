@@ -14,14 +14,21 @@ class Router:
     def __init__(self) -> None:
         self._firsts: list[int] = []
         self._children: list[Neighbour] = []
+        self._fresh: Iterable[Neighbour] | None = None  # not yet sorted: a tree that grows has no time for that
 
     def rebuild(self, children: Iterable[Neighbour]) -> None:
-        """Take these children, in any order, in the place of the former ones."""
+        """Take these children, in any order, in the place of the former ones. They are read when next needed."""
+        self._fresh = children
+
+    def _sort(self, children: Iterable[Neighbour]) -> None:
         self._children = sorted(children, key=lambda child: child.first)
         self._firsts = [child.first for child in self._children]
+        self._fresh = None
 
     def child_of(self, rank: int) -> Neighbour | None:
         """The child whose subtree holds `rank`; None if it is not there now."""
+        if self._fresh is not None:
+            self._sort(self._fresh)
         place = bisect_right(self._firsts, rank) - 1
         if place < 0:
             return None
@@ -33,6 +40,8 @@ class Router:
         if not targets & (targets - 1):  # a single target is the common case
             child = self.child_of(targets.bit_length() - 1)
             return ([(child, targets)], 0) if child is not None else ([], targets)
+        if self._fresh is not None:
+            self._sort(self._fresh)
         shares = []
         for child in self._children:
             share = targets & child.members

@@ -25,6 +25,11 @@ from hiersched.data.classes import reduce_class
 from hiersched.data.functions import (
     NAMESPACE,
     brings_globals,
+    complete_function,
+    fill_cell,
+    load_code,
+    make_cell,
+    make_function,
     reduce_cell,
     reduce_code,
     reduce_function,
@@ -227,6 +232,10 @@ class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
         return super().reducer_override(value)
 
 
+# The functions that rebuild things, which most pickles name: known to be importable without a look.
+_OURS: frozenset[Any] = frozenset({make_function, complete_function, load_code, make_cell, fill_cell, make_array})
+
+
 class EnginePickler(ValuePickler):
     """Functions that cannot be imported see the namespace of where they arrive."""
 
@@ -236,7 +245,7 @@ class EnginePickler(ValuePickler):
         """How to pickle `value`; NotImplemented: as pickle would."""
         if type(value) is not FunctionType:
             return super().reducer_override(value)
-        if reference_of(value):
+        if value in _OURS or reference_of(value):
             return NotImplemented
         if brings_globals(value):
             return super().reducer_override(value)

@@ -26,7 +26,7 @@ from hiersched.core.blobs import BlobStore
 from hiersched.core.topology import Child
 from hiersched.errors import ProtocolError, VersionMismatch
 from hiersched.kernels import bitset
-from hiersched.limits import BLOB_ENGINE_BYTES_MAX, BLOB_TIMEOUT_S, RESULTS_FLUSH_S
+from hiersched.limits import BLOB_ENGINE_BYTES_MAX, BLOB_TIMEOUT_S, FUNCTIONS_CACHED_MAX, RESULTS_FLUSH_S
 from hiersched.nodes.lanes import EngineShell, Lanes
 from hiersched.nodes.scheduler import ClusterFacts
 from hiersched.protocol import messages as m
@@ -35,24 +35,7 @@ from hiersched.runtime.driver import link_of
 from hiersched.runtime.zmq_link import Uplink, context
 
 
-class _Blobs(Mapping[m.Digest, Any]):
-    """The engine's blobs as buffers, for unpickling without a copy."""
-
-    def __init__(self) -> None:
-        self.store = BlobStore(BLOB_ENGINE_BYTES_MAX)
-        self.missing: set[m.Digest] = set()
-
-    def __getitem__(self, digest: m.Digest) -> Any:
-        blob = self.store.get(digest)
-        if blob is None:
-            raise KeyError(digest)
-        return blob
-
-    def __len__(self) -> int:
-        return len(self.store)
-
-    def __iter__(self) -> Any:
-        raise TypeError("blobs are looked up, never listed")
+_NO_BLOBS: Mapping[m.Digest, Any] = {}
 
 
 class Engine:
@@ -62,11 +45,13 @@ class Engine:
         self._uplink = uplink
         self._rank = rank
         self._lanes = lanes
-        self._blobs = _Blobs()
+        self._blobs = BlobStore(BLOB_ENGINE_BYTES_MAX)
+        self._missing: set[m.Digest] = set()
         self._work: deque[tuple[m.Call | m.Task, Sequence[Frame]]] = deque()
         self._results: list[m.Result] = []
         self._result_frames: list[Frame] = []
         self._flushed_s = 0.0
+        self._quick: set[m.Digest] = set()  # functions that ran for less than RESULTS_FLUSH_S the last time
         self._cancelled: set[m.TaskId] = set()
         self._stopped = False
         self._wire_rank = bitset.to_wire(1 << rank)
@@ -101,30 +86,41 @@ class Engine:
                 self._work.extend([(task, ()) for task in tasks])
         elif kind is m.Blob:
             blob = frames[0]
-            self._blobs.store.put(message.digest, blob if isinstance(blob, bytes) else blob.buffer)  # type: ignore[union-attr]
+            self._blobs.put(message.digest, blob if isinstance(blob, bytes) else blob.buffer)  # type: ignore[union-attr]
         elif kind is m.Missing:
-            self._blobs.missing.update(message.digests)  # type: ignore[union-attr]
+            self._missing.update(message.digests)  # type: ignore[union-attr]
         elif kind is m.Cancel:
-            self._cancelled.update(message.tasks)  # type: ignore[union-attr]
+            waiting = {work.id for work, _ in self._work if type(work) is m.Task}
+            self._cancelled.update(waiting.intersection(message.tasks))  # type: ignore[union-attr]
         elif kind in (m.Stop, m.Refused):
             self._stopped = True
 
-    def _supplied(self, digests: Sequence[m.Digest]) -> bool:
-        """Wait until all these blobs are here; False if one is nowhere to be had."""
-        wanted = [digest for digest in digests if digest not in self._blobs.store]
+    def _supplied(self, digests: Sequence[m.Digest]) -> Mapping[m.Digest, Any] | None:
+        """These blobs as buffers, once all are here; None if one is nowhere to be had.
+
+        Whoever holds them has them all, even if together they exceed what the engine keeps.
+        """
+        if not digests:
+            return _NO_BLOBS
+        store = self._blobs
+        supplied = {digest: store.get(digest) for digest in digests}
+        wanted = {digest for digest, blob in supplied.items() if blob is None}
         if not wanted:
-            return True
+            return supplied
         self._flush()
-        self._uplink.send(m.Want(wanted))
+        self._missing -= wanted
+        self._uplink.send(m.Want(sorted(wanted)))
         deadline = time.monotonic() + BLOB_TIMEOUT_S
-        while any(digest not in self._blobs.store for digest in wanted):
-            if self._stopped or any(digest in self._blobs.missing for digest in wanted):
-                self._blobs.missing.difference_update(wanted)
-                return False
+        while wanted:
             if not self._uplink.wait(deadline - time.monotonic()):
-                return False
+                return None
             self._take()
-        return True
+            if self._stopped or wanted & self._missing:
+                return None
+            for digest in [digest for digest in wanted if digest in store]:
+                supplied[digest] = store.get(digest)
+                wanted.discard(digest)
+        return supplied
 
     # --- work ---------------------------------------------------------------------------------------------------------
 
@@ -137,15 +133,16 @@ class Engine:
 
     def _run_call(self, call: m.Call, frames: Sequence[Frame]) -> None:
         self._flush()
-        needs = [*call.needs, *call.parts[0].needs] if call.parts else call.needs
         if call.lane == m.CELL_LANE:
             answer = self._guarded(self._lanes.run_cell, frames)
-        elif self._supplied(needs) and self._has_function(call.function):
-            answer = self._guarded(self._lanes.run_call, call.function, frames, self._blobs)
         else:
-            loss = m.Loss(self._wire_rank, m.BLOB_LOST, "data of the call is no longer held anywhere; call again")
-            self._uplink.send(m.Reply(call.request, [], [loss]))
-            return
+            needs = [*call.needs, *call.parts[0].needs] if call.parts else call.needs
+            blobs = self._supplied(self._with_function(call.function, needs))
+            if blobs is None:
+                loss = m.Loss(self._wire_rank, m.BLOB_LOST, "data of the call is no longer held anywhere; call again")
+                self._uplink.send(m.Reply(call.request, [], [loss]))
+                return
+            answer = self._guarded(self._lanes.run_call, call.function, frames, blobs)
         self._uplink.send(m.Reply(call.request, [m.Chunk(self._wire_rank, [], len(answer))], []), answer)
 
     def _run_task(self, task: m.Task, frames: Sequence[Frame]) -> None:
@@ -153,12 +150,15 @@ class Engine:
             self._cancelled.discard(task.id)
             self._results.append(m.Result(task.id, self._rank, 0, m.CANCELLED, b"cancelled before it started", 0))
             return
-        if not (self._supplied(task.needs) and self._has_function(task.function)):
+        if self._results and task.function not in self._quick:
+            self._flush()  # this one may run for hours
+        blobs = self._supplied(self._with_function(task.function, task.needs))
+        if blobs is None:
             text = b"data of the task is no longer held anywhere; submit it again"
             self._results.append(m.Result(task.id, self._rank, 0, m.BLOB_LOST, text, 0))
             return
         started = time.perf_counter()
-        answer = self._guarded(self._lanes.run_call, task.function, [task.payload, *frames], self._blobs)
+        answer = self._guarded(self._lanes.run_call, task.function, [task.payload, *frames], blobs)
         ended = time.perf_counter()
         head = answer[0]
         self._results.append(
@@ -166,21 +166,34 @@ class Engine:
         )
         if len(answer) > 1:
             self._result_frames.extend(answer[1:])
+        self._note_pace(task.function, ended - started)
         if self._work and ended - self._flushed_s >= RESULTS_FLUSH_S:
             self._flush()
             while self._uplink.readable():
                 self._take()
 
-    def _has_function(self, digest: m.Digest) -> bool:
-        return digest in self._lanes.unpacker or self._supplied([digest])
+    def _with_function(self, function: m.Digest, needs: Sequence[m.Digest]) -> Sequence[m.Digest]:
+        """All blobs that a call needs here: a function that was unpacked before is no longer one."""
+        return needs if function in self._lanes.unpacker else [function, *needs]
+
+    def _note_pace(self, function: m.Digest, duration_s: float) -> None:
+        if duration_s >= RESULTS_FLUSH_S:
+            self._quick.discard(function)
+        elif function not in self._quick:
+            if len(self._quick) >= FUNCTIONS_CACHED_MAX:
+                self._quick.clear()
+            self._quick.add(function)
 
     def _guarded(self, run: Any, *args: Any) -> list[Frame]:
         """Run user code: the only time an interrupt may strike."""
-        self.running = True
         try:
-            return run(*args)  # type: ignore[no-any-return]
-        finally:
+            self.running = True
+            answer = run(*args)
             self.running = False
+        except KeyboardInterrupt as interrupt:  # it struck while the answer was being packed
+            self.running = False
+            answer = self._lanes.interrupted(interrupt)
+        return [_detached(frame) for frame in answer]
 
     # --- out ----------------------------------------------------------------------------------------------------------
 
@@ -190,6 +203,12 @@ class Engine:
         if self._results:
             self._uplink.send(m.Results(self._results), self._result_frames)
             self._results, self._result_frames = [], []
+
+
+def _detached(frame: Frame) -> Frame:
+    """The frame as it is now. The code that runs next may change the memory that it aliases before it is sent."""
+    constant = type(frame) is bytes or (type(frame) is memoryview and type(frame.obj) is bytes)
+    return frame if constant else bytes(frame)
 
 
 def run_engine(facts: ClusterFacts, child: Child, address: str, shell: EngineShell) -> None:

@@ -83,7 +83,7 @@ def _prepare(preload: list[str]) -> object:
     importlib.import_module("hiersched.nodes.engine")
     from hiersched.nodes.lanes import EngineShell
 
-    shell = EngineShell()
+    shell = EngineShell.instance()  # the one that get_ipython() and display() find
     shell.run_cell("None", silent=True)  # imports what IPython leaves until its first cell
     for module in preload:
         importlib.import_module(module)

@@ -63,6 +63,25 @@ class Capture(io.TextIOBase):
         return text
 
 
+class _NoInput(io.TextIOBase):
+    """Stands in for stdin: code that asks fails at once instead of waiting for nobody."""
+
+    def readable(self) -> bool:
+        """Yes, though there is nothing."""
+        return True
+
+    def readline(self, size: int = -1, /) -> str:  # type: ignore[override]
+        """Raises EOFError."""
+        raise EOFError("nobody answers input() on an engine; pass what it needs as an argument")
+
+    def read(self, size: int = -1, /) -> str:
+        """The end of the file."""
+        return ""
+
+    def close(self) -> None:
+        """Stay: `exit()` closes what it finds here, and the engine goes on."""
+
+
 class _Display(DisplayPublisher):
     """Keeps what a cell displays."""
 
@@ -105,6 +124,13 @@ class EngineShell(InteractiveShell):
         self.history_manager = HistoryManager(shell=self, parent=self, enabled=False)
         self.configurables.append(self.history_manager)
 
+    def take_displayed(self) -> Sequence[dict[str, Any]]:
+        """What was displayed since the last take."""
+        if not self.displayed:
+            return ()
+        taken, self.displayed = self.displayed, []
+        return taken
+
     def _showtraceback(self, etype: type, evalue: BaseException, stb: list[str]) -> None:
         self.failure = (evalue, stb)
 
@@ -123,7 +149,7 @@ class Lanes:
         self._stdout = Capture("<stdout>")
         self._stderr = Capture("<stderr>")
         sys.stdout, sys.stderr = self._stdout, self._stderr
-        sys.stdin = io.StringIO()  # input() fails at once instead of waiting for nobody
+        sys.stdin = _NoInput()
         namespace.bind(self.namespace)
 
     def run_call(self, function: Digest, frames: Sequence[Frame], blobs: Mapping[Digest, Any]) -> list[Frame]:
@@ -135,15 +161,13 @@ class Lanes:
             value = call(*args, **kwargs)
         except BaseException as error:
             return self._failed(error, started)
-        return pack_outcome_value(
-            value, started=started, ended=time.time(), stdout=self._stdout.take(), stderr=self._stderr.take()
-        )
+        return self._succeeded(value, started)
 
     def run_cell(self, frames: Sequence[Frame]) -> list[Frame]:
         """Run a cell in IPython."""
         started = time.time()
         shell = self._shell
-        shell.displayed, shell.result, shell.failure = [], None, None
+        shell.result, shell.failure = None, None
         try:
             cell = msgspec.msgpack.decode(frames[0], type=Cell)
             shell.run_cell(cell.code, silent=cell.silent, store_history=not cell.silent)
@@ -151,24 +175,24 @@ class Lanes:
             return self._failed(error, started)
         if shell.failure is not None:
             error, lines = shell.failure
-            return self._failed(error, started, lines, outputs=shell.displayed)
-        value = CellReply(shell.execution_count - 1, shell.result)
+            return self._failed(error, started, lines)
+        return self._succeeded(CellReply(shell.execution_count - 1, shell.result), started)
+
+    def interrupted(self, error: KeyboardInterrupt) -> list[Frame]:
+        """The outcome of code that an interrupt reached when it had just ended."""
+        return self._failed(error, time.time())
+
+    def _succeeded(self, value: Any, started: float) -> list[Frame]:
         return pack_outcome_value(
             value,
             started=started,
             ended=time.time(),
             stdout=self._stdout.take(),
             stderr=self._stderr.take(),
-            outputs=shell.displayed,
+            outputs=self._shell.take_displayed(),
         )
 
-    def _failed(
-        self,
-        error: BaseException,
-        started: float,
-        lines: list[str] | None = None,
-        outputs: Sequence[dict[str, Any]] = (),
-    ) -> list[Frame]:
+    def _failed(self, error: BaseException, started: float, lines: list[str] | None = None) -> list[Frame]:
         return pack_outcome_error(
             error,
             started=started,
@@ -176,5 +200,5 @@ class Lanes:
             stdout=self._stdout.take(),
             stderr=self._stderr.take(),
             traceback_lines=lines,
-            outputs=outputs,
+            outputs=self._shell.take_displayed(),
         )

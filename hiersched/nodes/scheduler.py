@@ -6,8 +6,11 @@ import asyncio
 import os
 import signal
 import socket
+from collections.abc import Coroutine
+from typing import Any
 
 import msgspec
+import uvloop
 from tornado.ioloop import IOLoop
 
 from hiersched.core.effects import Dropped, Link
@@ -59,12 +62,17 @@ class _NurserySpawner:
 
 def run_scheduler(facts: ClusterFacts, child: Child, address: str, channel: socket.socket) -> None:
     """Be the sub-scheduler `child` under the parent at `address`, until the parent says to stop or is gone."""
-    asyncio.run(_run(facts, child, address, channel))
+    _run_loop(_run(facts, child, address, channel))
 
 
 def run_root(facts: ClusterFacts, child: Child, channel: socket.socket, ready: int) -> None:
     """Be the root. When it can be reached, the connection is written to its file and to the descriptor `ready`."""
-    asyncio.run(_run(facts, child, "", channel, ready))
+    _run_loop(_run(facts, child, "", channel, ready))
+
+
+def _run_loop(main: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # a wake-up costs a third of asyncio's own
+        runner.run(main)
 
 
 async def _run(facts: ClusterFacts, child: Child, parent: str, channel: socket.socket, ready: int = -1) -> None:

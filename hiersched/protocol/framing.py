@@ -1,27 +1,32 @@
-"""Message <-> frames.
+"""Messages and their payload frames <-> parts on the wire.
 
-    frame 0: b"HS", one byte of protocol version, the message as msgpack
-    frame 1..: payload, opaque
+    part 0: b"HS", one byte of protocol version
+            u16 count of inlined frames, u32 bytes of the message, u32 size of each inlined frame; little-endian
+            the message as msgpack, the inlined frames
+    part 1..: the other frames, one each
 
-Whatever comes from the network passes `decode` first: it checks magic, version, sizes and types, and that the payload
-frames are exactly those the header announces. Everything wrong ends in ProtocolError or VersionMismatch, nothing else.
+Every part costs a few microseconds on each side of a hop, so the first frames ride in part 0 while they are small.
+Frames are opaque. Whatever comes from the network passes `decode` first: it checks magic, version, sizes and types, and
+that the frames are exactly those the message announces. Everything wrong ends in ProtocolError or VersionMismatch.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
 
 from hiersched.errors import ProtocolError, VersionMismatch
-from hiersched.limits import FRAMES_MAX, HEADER_BYTES_MAX
+from hiersched.limits import FRAMES_INLINED_MAX, FRAMES_MAX, HEADER_BYTES_MAX, INLINED_FRAME_BYTES_MAX
 from hiersched.protocol import messages as m
 
 PROTOCOL_VERSION = 1
 MAGIC = b"HS"
 _PREFIX = MAGIC + bytes([PROTOCOL_VERSION])
-_PREFIX_BYTES = len(_PREFIX)
+_LEAD = struct.Struct("<3sHI")  # prefix, inlined frames, bytes of the message
+_LEAD_ONE = struct.Struct("<3sHII")  # and the size of the only inlined frame
 
 Frame: TypeAlias = Any  # bytes, memoryview or a transport's own frame object: never looked into
 
@@ -29,34 +34,66 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode: Callable[[memoryview], m.Message] = msgspec.msgpack.Decoder(m.Message).decode
 
 
-def encode(message: m.Message) -> bytes:
-    """The header frame of `message`. Payload frames follow it unchanged."""
-    return _PREFIX + _encode(message)
+def encode(message: m.Message, frames: Sequence[Frame] = ()) -> list[Frame]:
+    """The parts that carry `message` and its payload frames."""
+    body = _encode(message)
+    inlined = 0
+    for frame in frames:
+        if len(frame) > INLINED_FRAME_BYTES_MAX or inlined == FRAMES_INLINED_MAX:
+            break
+        inlined += 1
+    if not inlined:
+        return [_LEAD.pack(_PREFIX, 0, len(body)) + body, *frames]
+    if inlined == 1:
+        lead = _LEAD_ONE.pack(_PREFIX, 1, len(body), len(frames[0]))
+        return [b"".join((lead, body, frames[0])), *frames[1:]]
+    small = frames[:inlined]
+    sizes = struct.pack(f"<{inlined}I", *[len(frame) for frame in small])
+    return [b"".join((_LEAD.pack(_PREFIX, inlined, len(body)), sizes, body, *small)), *frames[inlined:]]
 
 
-def decode(header: bytes, payload_frames: int = 0) -> m.Message:
-    """The message in `header`, which must announce exactly `payload_frames` frames.
+def decode(first: bytes, others: Sequence[Frame] = ()) -> tuple[m.Message, Sequence[Frame]]:
+    """The message and its payload frames, from part 0 and the other parts.
 
     Raises VersionMismatch for another protocol version, ProtocolError for anything else that is not a message.
     """
-    if header[:_PREFIX_BYTES] != _PREFIX:
-        _refuse_prefix(header)
-    if len(header) > HEADER_BYTES_MAX:
-        raise ProtocolError(f"a header of {len(header)} bytes exceeds {HEADER_BYTES_MAX}")
-    if payload_frames > FRAMES_MAX:
-        raise ProtocolError(f"a message of {payload_frames} frames exceeds {FRAMES_MAX}")
+    if first[:3] != _PREFIX or len(first) < _LEAD.size:
+        _refuse_prefix(first)
+    if len(first) > HEADER_BYTES_MAX:
+        raise ProtocolError(f"a first part of {len(first)} bytes exceeds {HEADER_BYTES_MAX}")
+    _, inlined, size = _LEAD.unpack_from(first)
+    if inlined + len(others) > FRAMES_MAX:
+        raise ProtocolError(f"a message of {inlined + len(others)} frames exceeds {FRAMES_MAX}")
+    start = _LEAD.size + 4 * inlined
+    end = start + size
+    if end > len(first):
+        raise ProtocolError(f"a part of {len(first)} bytes is shorter than the {end} that it announces")
     try:
-        message = _decode(memoryview(header)[_PREFIX_BYTES:])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError) as error:  # TypeError: a map as a key
+        message = _decode(memoryview(first)[start:end])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError(f"not a message: {error}") from None
+    frames = _inlined(first, inlined, end)
+    if others:
+        frames.extend(others)
     announced = _FRAMES_OF.get(type(message), _no_frames)(message)
-    if announced is not None and announced != payload_frames:
-        raise ProtocolError(f"{type(message).__name__} announces {announced} frames and came with {payload_frames}")
-    return message
+    if announced is not None and announced != len(frames):
+        raise ProtocolError(f"{type(message).__name__} announces {announced} frames and came with {len(frames)}")
+    return message, frames
+
+
+def _inlined(first: bytes, count: int, start: int) -> list[Frame]:
+    """The frames within part 0, which must end with the last of them."""
+    frames: list[Frame] = []
+    for size in struct.unpack_from(f"<{count}I", first, _LEAD.size) if count else ():
+        frames.append(first[start : start + size])
+        start += size
+    if start != len(first):
+        raise ProtocolError(f"a part of {len(first)} bytes holds frames that end at {start}")
+    return frames
 
 
 def _refuse_prefix(header: bytes) -> None:
-    if header[:2] != MAGIC or len(header) < _PREFIX_BYTES:
+    if header[:2] != MAGIC or len(header) < _LEAD.size:
         raise ProtocolError(f"not a hiersched message: it starts with {bytes(header[:8])!r}")
     raise VersionMismatch(
         f"the peer speaks protocol version {header[2]}, this side {PROTOCOL_VERSION}: "

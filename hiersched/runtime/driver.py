@@ -55,6 +55,7 @@ class Driver:
         self._wake_s = float("inf")
         self._on_exit: Callable[[str], None] = lambda reason: None
         self._again = False
+        self._sent = False
         self._perform = {
             e.Send: self._send,
             e.WakeAt: self._wake_at,
@@ -95,11 +96,11 @@ class Driver:
 
     def _on_readable(self, *_: object) -> None:
         self._again = False
-        drained = True
-        for socket in self._sockets:
-            drained = self._drain(socket) and drained
+        drained = [self._drain(socket) for socket in self._sockets]
+        self._sent = len(drained) > 1  # what one socket brought may have been sent on another, drained before
         self._feed(e.Drained())
-        self._look_again(not drained)
+        if self._sent or not all(drained):
+            self._look_again(not all(drained))
 
     def _drain(self, socket: Port | Uplink) -> bool:
         """Step through what waits on a socket; False if more may wait."""
@@ -146,6 +147,7 @@ class Driver:
             self._feed(down)
 
     def _send(self, effect: e.Send) -> e.LinkDown | None:
+        self._sent = True
         if effect.link == e.PARENT:
             assert self._uplink is not None, "the root has no parent to send to"
             self._uplink.send(effect.message, effect.frames)

@@ -14,12 +14,13 @@ import pickle
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 
 from tornado.ioloop import IOLoop
 
 from hiersched.protocol.framing import Frame
-from hiersched.protocol.messages import Bye, Call, Chunk, Reply
+from hiersched.protocol.messages import Beat, Call, Chunk, Reply
 from hiersched.runtime.zmq_link import Uplink, context
 
 
@@ -30,16 +31,15 @@ class Lane(enum.IntEnum):
     SWALLOW = 1  # nothing
     BURST = 2  # answer as many times as the payload says
     CPU = 3  # answer the CPU time used so far, in seconds
-    RAW = 4  # answer the payload as it is
 
 
 def main() -> int:
     """Fork a link per line of standard input until it ends."""
-    address, children = sys.argv[1], []
+    address, me, children = sys.argv[1], os.getpid(), []
     for line in sys.stdin.buffer:
         child = os.fork()
         if child == 0:
-            _be_link(address, line.strip())
+            _be_link(address, line.strip(), me)
         children.append(child)
     for child in children:
         os.kill(child, signal.SIGKILL)
@@ -47,25 +47,26 @@ def main() -> int:
     return 0
 
 
-def _be_link(address: str, name: bytes) -> None:
-    """In the forked process: connect and answer until killed. Never returns."""
+def _be_link(address: str, name: bytes, parent: int) -> None:
+    """In the forked process: connect, and answer until the parent ends. Never returns."""
     status = 1
     try:
+        parent_end = os.pidfd_open(parent)
         link = Uplink(context(), address, name)
-        link.send(Bye("hello"))
+        link.send(Beat())
         loop = IOLoop.current()
-        parent = os.getppid()
 
         def drain(*_: object) -> None:
-            if os.getppid() != parent:
-                loop.stop()
             while (received := link.receive_nowait()) is not None:
                 _answer(link, received[1], received[2])
 
+        loop.add_handler(parent_end, lambda *_: loop.stop(), IOLoop.READ)
         loop.add_handler(link.fileno(), drain, IOLoop.READ)
         loop.add_callback(drain)
         loop.start()
         status = 0
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(status)
 
@@ -80,8 +81,6 @@ def _answer(link: Uplink, call: object, frames: Sequence[Frame]) -> None:
             link.send(reply, frames)
     elif call.lane == Lane.CPU:
         link.send(reply, [pickle.dumps(time.process_time())])
-    elif call.lane == Lane.RAW:
-        link.send(reply, frames)
 
 
 if __name__ == "__main__":

@@ -105,7 +105,10 @@ def cgroup_bounds(root: Path = ROOT) -> Bounds:
         if limit is not None:
             tasks_free.append(max(0, limit - (_number(group / "pids.current") or 0)))
     return Bounds(
-        min(cpus, default=None), min(memory, default=None), min(memory_free, default=None), min(tasks_free, default=None)
+        min(cpus, default=None),
+        min(memory, default=None),
+        min(memory_free, default=None),
+        min(tasks_free, default=None),
     )
 
 

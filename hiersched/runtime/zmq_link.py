@@ -54,7 +54,6 @@ class _Socket:
         self._recv: Callable[..., Any] = base.recv.__get__(socket)
         self._send: Callable[..., Any] = base.send.__get__(socket)
         self._has_links = has_links
-        self._encoded: tuple[Message | None, bytes] = (None, b"")
 
     def fileno(self) -> int:
         """The descriptor to sleep on."""
@@ -85,31 +84,24 @@ class _Socket:
             if not part.more:
                 raise _blame(ProtocolError("an empty message"), link)
             part = receive(0, False)
-        header = part.bytes
-        frames: list[Frame] = []
+        first = part.bytes
+        others: list[Frame] = []
         while part.more:
             part = receive(0, False)
-            frames.append(part if len(part) >= INLINE_BYTES_MAX else part.bytes)
+            others.append(part if len(part) >= INLINE_BYTES_MAX else part.bytes)
         try:
-            return link, decode(header, len(frames)), frames
+            message, frames = decode(first, others)
         except (ProtocolError, VersionMismatch) as error:
             raise _blame(error, link) from None
+        return link, message, frames
 
-    def _send_all(self, parts: list[Frame], flags: int) -> None:
+    def _send_parts(self, parts: list[Frame], flags: int) -> None:
         """Send the parts of one message; large ones without a copy."""
         send = self._send
         last = len(parts) - 1
         for place, part in enumerate(parts):
             more = _SNDMORE if place < last else 0
             send(part, flags | more, len(part) < INLINE_BYTES_MAX)
-
-    def _header(self, message: Message) -> bytes:
-        """The header frame; a message that goes to many neighbours in a row is encoded once."""
-        last, header = self._encoded
-        if message is not last:
-            header = encode(message)
-            self._encoded = (message, header)
-        return header
 
     def close(self) -> None:
         """Close the socket; what is unsent is given its `linger`, none by default."""
@@ -122,6 +114,7 @@ class Port(_Socket):
     def __init__(self, own: zmq.Context[zmq.Socket[bytes]], address: str, gate: Gate | None = None) -> None:
         socket = own.socket(zmq.ROUTER)
         super().__init__(socket, has_links=True)
+        self._last: tuple[Message | None, Sequence[Frame], list[Frame]] = (None, (), [])
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         socket.setsockopt(zmq.ROUTER_HANDOVER, 1)  # a child that starts again takes its old name over
         socket.setsockopt(zmq.BACKLOG, 1024)
@@ -135,13 +128,19 @@ class Port(_Socket):
     def send(self, link: Link, message: Message, frames: Sequence[Frame] = ()) -> None:
         """Send without waiting. Raises Unreachable."""
         try:
-            self._send_all([link, self._header(message), *frames], _NOBLOCK)
+            self._send_parts([link, *self._encoded(message, frames)], _NOBLOCK)
         except zmq.Again:
             raise Unreachable("its queue is full") from None
         except zmq.ZMQError as error:
             if error.errno == zmq.EHOSTUNREACH:
                 raise Unreachable("it closed its connection") from None
             raise
+
+    def _encoded(self, message: Message, frames: Sequence[Frame]) -> list[Frame]:
+        """The parts of a message; one that goes to many neighbours in a row is encoded once."""
+        if message is not self._last[0] or frames is not self._last[1]:
+            self._last = (message, frames, encode(message, frames))
+        return self._last[2]
 
     def close(self) -> None:
         """Close the socket and remove its file."""
@@ -168,7 +167,7 @@ class Uplink(_Socket):
 
     def send(self, message: Message, frames: Sequence[Frame] = ()) -> None:
         """Send; waits only while the bounded queue is full."""
-        self._send_all([encode(message), *frames], 0)
+        self._send_parts(encode(message, frames), 0)
 
 
 def _blame(error: ProtocolError | VersionMismatch, link: Link) -> ProtocolError | VersionMismatch:

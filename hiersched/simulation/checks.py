@@ -63,7 +63,9 @@ class Checker:
         for child in children.values() if isinstance(event, e.LinkDown) else _those(touched, children):
             _check_credit(node, child)
 
-    def _note(self, seen: set[tuple[e.Link, e.Link, m.TaskId]], node: SimScheduler, link: e.Link, message: object) -> None:
+    def _note(
+        self, seen: set[tuple[e.Link, e.Link, m.TaskId]], node: SimScheduler, link: e.Link, message: object
+    ) -> None:
         """A collective passes here: once from each neighbour, and once to each."""
         if isinstance(message, m.Call | m.Reply):
             entry = (node.link, link, message.request)
@@ -84,16 +86,11 @@ def _those(links: Iterable[e.Link], children: dict[e.Link, Neighbour]) -> list[N
 
 
 def _check_waiting(node: SimScheduler) -> None:
-    """Whoever owes an answer is there: an engine that is a member, or the child scheduler that speaks for it."""
-    open_requests = node.core.calls.gather.open
-    if not open_requests:
-        return
-    there = 0
-    for child in node.core.membership.children.values():
-        there |= child.members if child.role == "engine" else bitset.of_range(child.first, child.last)
-    for entry in open_requests.values():
-        dead = entry.pending & ~there
-        if dead:
+    """Whoever owes an answer is there."""
+    there = node.core.membership.members
+    for entry in node.core.calls.gather.open.values():
+        if entry.pending & there != entry.pending:
+            dead = entry.pending ^ (entry.pending & there)
             _fail(node, f"request {entry.request} waits for {bitset.text_of(dead)}, which are gone")
         if not entry.pending:
             _fail(node, f"request {entry.request} is open and waits for nobody")

@@ -25,7 +25,7 @@ from hiersched.simulation.checks import Checker, leftovers
 from hiersched.simulation.client import NO_BLOBS, Blobs, SimClient
 from hiersched.simulation.engine import SimEngine
 from hiersched.simulation.network import Edge, Network, Node, Weather
-from hiersched.simulation.nursery import CLUSTER, Nursery
+from hiersched.simulation.nursery import Nursery
 from hiersched.simulation.payload import Argument, digest_of
 from hiersched.simulation.requests import Request
 from hiersched.simulation.scheduler import SimScheduler

@@ -8,7 +8,6 @@ leaves: a pipe drops it if the engine has ended by then.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -35,22 +34,54 @@ class RunLog(Protocol):
         """A call starts on the engine of rank `place`, or a task anywhere (place -1)."""
 
 
+class _Blobs:
+    """What an engine holds, and what it waits for. awaited: blobs asked for that may still come."""
+
+    __slots__ = ("_lost", "_store", "asked", "awaited")
+
+    def __init__(self) -> None:
+        self._store = BlobStore(BLOB_ENGINE_BYTES_MAX)
+        self._lost = False
+        self.asked = False
+        self.awaited: set[m.Digest] = set()
+
+    def want(self, digests: Sequence[m.Digest]) -> list[m.Digest]:
+        """Those that are not here, which are awaited from now on."""
+        wanted = [digest for digest in digests if self._store.get(digest) is None]
+        self.asked = bool(wanted)
+        self.awaited.update(wanted)
+        return wanted
+
+    def put(self, digest: m.Digest, blob: Frame) -> None:
+        """A blob has come."""
+        self._store.put(digest, blob)
+        self.awaited.discard(digest)
+
+    def miss(self, digests: Sequence[m.Digest]) -> None:
+        """Nobody holds these: if one is awaited, there is nothing more to wait for."""
+        if not self.awaited.isdisjoint(digests):
+            self._lost = True
+            self.awaited.clear()
+
+    def end_wait(self) -> bool:
+        """Whether what was waited for is lost. The wait is over."""
+        lost, self._lost, self.asked = self._lost, False, False
+        return lost
+
+
 class SimEngine(Node):
     """One engine. slowness: how many times longer than normal it runs everything. busy_s: time spent running so far."""
 
     __slots__ = (
-        "_asked",
         "_awake",
+        "_blobs",
         "_cancelled",
         "_flushed_s",
         "_free_s",
         "_inbox",
-        "_missing",
         "_network",
         "_processes",
         "_results",
-        "_store",
-        "_wanted",
         "_work",
         "busy_s",
         "log",
@@ -66,14 +97,11 @@ class SimEngine(Node):
         self.log: RunLog | None = None
         self._network = network
         self._processes = processes
-        self._inbox: deque[tuple[m.Message, Sequence[Frame]]] = deque()
-        self._work: deque[Work] = deque()
+        self._inbox: list[tuple[m.Message, Sequence[Frame]]] = []
+        self._work: list[Work] = []
         self._results: list[m.Result] = []
+        self._blobs: _Blobs | None = None
         self._cancelled: set[m.TaskId] | None = None
-        self._store: BlobStore | None = None
-        self._missing: set[m.Digest] = set()
-        self._wanted: set[m.Digest] = set()
-        self._asked = False
         self._awake = False
         self._free_s = 0.0
         self._flushed_s = 0.0
@@ -81,7 +109,7 @@ class SimEngine(Node):
     @property
     def at_rest(self) -> bool:
         """It has nothing to do and waits for nothing."""
-        return not (self._work or self._inbox or self._results or self._wanted)
+        return not (self._work or self._inbox or self._results)
 
     # --- in -----------------------------------------------------------------------------------------------------------
 
@@ -103,9 +131,8 @@ class SimEngine(Node):
     def link_down(self, link: Link, reason: str) -> None:
         self._processes.end(self, reason)
 
-    def _take(self) -> None:
+    def _take(self, message: m.Message, frames: Sequence[Frame]) -> None:
         """Put a message where it belongs."""
-        message, frames = self._inbox.popleft()
         kind = type(message)
         costs = self._network.weather.costs
         if kind is m.Call:
@@ -117,12 +144,9 @@ class SimEngine(Node):
             pieces = split_frames([task.frames for task in message.tasks], frames)  # type: ignore[union-attr]
             self._work.extend(zip(message.tasks, pieces, strict=True))  # type: ignore[union-attr]
         elif kind is m.Blob:
-            if self._store is None:
-                self._store = BlobStore(BLOB_ENGINE_BYTES_MAX)
-            self._store.put(message.digest, frames[0])  # type: ignore[union-attr]
-            self._wanted.discard(message.digest)  # type: ignore[union-attr]
+            self._own_blobs().put(message.digest, frames[0])  # type: ignore[union-attr]
         elif kind is m.Missing:
-            self._missing.update(self._wanted.intersection(message.digests))  # type: ignore[union-attr]
+            self._own_blobs().miss(message.digests)  # type: ignore[union-attr]
         elif kind is m.Cancel:
             self._cancelled = (self._cancelled or set()).union(message.tasks)  # type: ignore[union-attr]
         elif kind in (m.Stop, m.Refused):
@@ -140,14 +164,18 @@ class SimEngine(Node):
         if self.ended_s <= now_s:
             return
         self._free_s = max(self._free_s, now_s)
-        while self._inbox:
-            self._take()
-        if self._work and (not self._wanted or not self._missing.isdisjoint(self._wanted)):
+        inbox, self._inbox = self._inbox, []
+        for message, frames in inbox:
+            self._take(message, frames)
+        if self._may_work():
             self._work_on()
-        if self._work and not self._wanted:
+        if self._may_work():
             self._network.timeline.at(self._free_s, self._go_on)
         else:
             self._awake = False
+
+    def _may_work(self) -> bool:
+        return bool(self._work) and (self._blobs is None or not self._blobs.awaited)
 
     def _work_on(self) -> None:
         while self._work:
@@ -157,42 +185,43 @@ class SimEngine(Node):
             if type(work) is m.Call:
                 self._flush()
                 self._run_call(work, frames)
-                self._work.popleft()
+                self._work.pop(0)
                 return
             self._run_task(work, frames)  # type: ignore[arg-type]
-            self._work.popleft()
+            self._work.pop(0)
             if self._free_s - self._flushed_s >= RESULTS_FLUSH_S:
                 break
         self._flush()
 
     def _supplied(self, work: m.Call | m.Task) -> bool:
         """Whether work may start, as its blobs are here or known to be lost; otherwise they are asked for."""
-        if self._asked:
+        needs = needs_of(work)
+        if not needs or self._own_blobs().asked:
             return True
-        wanted = [digest for digest in needs_of(work) if self._store is None or self._store.get(digest) is None]
+        wanted = self._own_blobs().want(needs)
         if not wanted:
             return True
         self._flush()
-        self._asked = True
-        self._wanted = set(wanted)
         self._send(m.Want(wanted))
         self._network.timeline.at(self._free_s + BLOB_TIMEOUT_S, self._give_up, work)
         return False
 
     def _give_up(self, work: m.Call | m.Task) -> None:
         """The blobs have not come in time."""
-        if self._wanted and self._work[0][0] is work and self.ended_s > self._network.timeline.now_s:
-            self._missing.update(self._wanted)
+        blobs = self._own_blobs()
+        if blobs.awaited and self._work[0][0] is work and self.ended_s > self._network.timeline.now_s:
+            blobs.miss(list(blobs.awaited))
             self._awake = True
             self._go_on()
 
+    def _own_blobs(self) -> _Blobs:
+        if self._blobs is None:
+            self._blobs = _Blobs()
+        return self._blobs
+
     def _lacks_blobs(self) -> bool:
         """Whether the work at hand cannot run for want of a blob. Either way the wait is over."""
-        lost = bool(self._wanted)
-        self._missing.difference_update(self._wanted)
-        self._wanted.clear()
-        self._asked = False
-        return lost
+        return self._blobs is not None and self._blobs.end_wait()
 
     def _run_call(self, call: m.Call, frames: Sequence[Frame]) -> None:
         wire = bitset.to_wire(1 << self.rank)

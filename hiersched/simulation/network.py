@@ -80,7 +80,7 @@ class Pipe:
         costs = self.network.weather.costs
         self.delay_s = costs.hop_s if edge.same_host else costs.hop_s + costs.network_s
         self.under_way = 0
-        self.held: list[Parcel] = []
+        self.held: Sequence[Parcel] = ()
         self._last_s = 0.0
 
     def send(self, left_s: float, message: Message, frames: Sequence[Frame] = ()) -> None:
@@ -92,7 +92,7 @@ class Pipe:
 
     def heal(self, now_s: float) -> None:
         """The partition is over: what waited sets out again."""
-        held, self.held = self.held, []
+        held, self.held = self.held, ()
         for parcel in held:
             self.under_way -= 1
             self._carry(parcel, now_s)
@@ -112,7 +112,7 @@ class Pipe:
         left_s, message, frames = parcel
         edge = self.edge
         if edge.cut:
-            self.held.append(parcel)
+            self.held = [*self.held, parcel]
             return
         self.under_way -= 1
         if edge.broken or left_s > self.sender.ended_s:

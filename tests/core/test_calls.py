@@ -90,8 +90,8 @@ def test_replies_of_schedulers_are_passed_on_as_one(root):
     client = root.client()
     root.hears(client, call(1, *range(8)), b"shared")
     assert len(root.says(low)) == len(root.says(high)) == 1
-    root.hears(high, joined(1, {rank: 1 for rank in range(4, 8)}), b"4567")
-    root.hears(low, joined(1, {rank: 1 for rank in range(4)}), b"0123")
+    root.hears(high, joined(1, dict.fromkeys(range(4, 8), 1)), b"4567")
+    root.hears(low, joined(1, dict.fromkeys(range(4), 1)), b"0123")
     ((reply, *frames),) = root.says(client)
     assert [chunk.ranks for chunk in reply.chunks] == [ranks(4, 5, 6, 7), ranks(0, 1, 2, 3)]
     assert frames == [b"4567", b"0123"]

@@ -173,9 +173,7 @@ def test_a_lost_engine_ends_its_task_and_the_waiting_ones_go_to_others(busy):
 def test_without_any_engine_tasks_are_given_back_at_once(leaf):
     leaf.hears(PARENT, m.Tasks([task(1), task(2)]))
     leaf.drains()
-    assert leaf.says(PARENT) == [
-        m.Results([ended(number, m.ENGINE_UNKNOWN, "no engine is left") for number in (1, 2)])
-    ]
+    assert leaf.says(PARENT) == [m.Results([ended(number, m.ENGINE_UNKNOWN, "no engine is left") for number in (1, 2)])]
 
 
 def test_when_the_last_engine_dies_what_waited_is_given_back_and_what_ran_is_lost(leaf):

@@ -27,7 +27,7 @@ class Transcript:
     """A scheduler of ranks [first, last); level 0 is the root. now_s: its clock, set by the test."""
 
     def __init__(self, first: int, last: int, *, level: int = 0, watched: bool = True) -> None:
-        plan = plan_tree([Host("here", slots=last, cores=2)])
+        plan = plan_tree([Host("here", slots=last, cores=2)], leaf_engines=last - first if level else None)
         self.core = SchedulerCore(Place(CLUSTER, KEY, level, first, last, watched), plan)
         self.now_s = 0.0
         self._said: dict[Link, list[Any]] = defaultdict(list)

@@ -13,9 +13,11 @@ import msgspec
 from hypothesis import strategies as st
 from msgspec import inspect
 
+from hiersched import limits
 from hiersched.protocol import messages as m
 
 INT64_MIN, UINT64_MAX = -(2**63), 2**64 - 1  # the integers that msgpack knows
+FRAMES_DRAWN_MAX = 3  # of one item: a test must bring them along
 LENGTH_MAX = 4  # items of a list, where its type sets no bound
 KINDS: tuple[type[msgspec.Struct], ...] = get_args(m.Message)
 
@@ -23,6 +25,8 @@ KINDS: tuple[type[msgspec.Struct], ...] = get_args(m.Message)
 def values(kind: inspect.Type) -> st.SearchStrategy[Any]:
     """Values of a type, within its bounds."""
     match kind:
+        case inspect.IntType(le=limits.FRAMES_MAX):
+            return st.integers(0, FRAMES_DRAWN_MAX)
         case inspect.IntType(ge=least, le=most):
             return st.integers(INT64_MIN if least is None else least, UINT64_MAX if most is None else most)
         case inspect.StrType():
@@ -53,7 +57,7 @@ def chunks(draw: st.DrawFn) -> m.Chunk:
     ranks = draw(st.integers(0, 4)), draw(st.binary(min_size=1, max_size=3).filter(any))
     count = int.from_bytes(ranks[1]).bit_count()
     if count == 1 and draw(st.booleans()):
-        return m.Chunk(ranks, [], draw(st.integers(0, 3)))
+        return m.Chunk(ranks, [], draw(st.integers(0, FRAMES_DRAWN_MAX)))
     return m.Chunk(ranks, draw(st.lists(st.integers(0, 99), min_size=count, max_size=count)), 1)
 
 

@@ -1,0 +1,121 @@
+"""Clusters of real processes.
+
+One flat and one deep tree serve all tests that leave them as they are. Those that break something take engines from
+`doomed`, or start a cluster of their own and say with `leaves_nothing` that it is gone in the end.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from hiersched.client.client import Client
+from hiersched.client.cluster import Cluster
+from tests import leftovers
+
+DEADLINE_S = 30.0
+
+FLAT = {"n": 4}
+DEEP = {"n": 8, "leaf_engines": 2, "fanout": 2}  # root, two levels of schedulers below it, engines
+
+
+def until(condition: Callable[[], object], what: str, *, within_s: float = DEADLINE_S) -> None:
+    """Wait until `condition()` holds. Fails, saying what did not happen, if it does not in time."""
+    ends_at = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < ends_at, f"in {within_s:.0f} s it did not come about that {what}"
+        time.sleep(0.005)
+
+
+class Gate:
+    """A place where engines wait, see `errands.hold`, until the test lets them go."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        directory.mkdir()
+
+    def __str__(self) -> str:
+        return str(self.directory)
+
+    def come(self) -> set[int]:
+        """Processes that have come."""
+        return {int(path.name) for path in self.directory.iterdir() if path.name != "go"}
+
+    def wait_for(self, count: int) -> None:
+        """Wait until so many engines have come."""
+        until(lambda: len(self.come()) >= count, f"{count} engines run the call")
+
+    def open(self) -> None:
+        """Let them go, and whoever comes later."""
+        (self.directory / "go").touch()
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    gate = Gate(tmp_path / "gate")
+    yield gate
+    gate.open()
+
+
+@pytest.fixture(scope="package")
+def flat() -> Iterator[Cluster]:
+    """Four engines under the root."""
+    cluster = Cluster(**FLAT)
+    with cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="package")
+def deep() -> Iterator[Cluster]:
+    """Eight engines under three levels of schedulers."""
+    cluster = Cluster(**DEEP)
+    with cluster:
+        assert (cluster.plan.depth, cluster.plan.schedulers) == (3, 7)
+        yield cluster
+
+
+@pytest.fixture(params=["flat", "deep"])
+def rc(request: pytest.FixtureRequest) -> Iterator[Client]:
+    """A client of its own, of either tree."""
+    cluster: Cluster = request.getfixturevalue(request.param)
+    with Client(cluster.connection_file) as client:
+        yield client
+
+
+@pytest.fixture
+def flat_rc(flat: Cluster) -> Iterator[Client]:
+    """A client of its own, of the flat tree."""
+    with Client(flat.connection_file) as client:
+        yield client
+
+
+@pytest.fixture
+def leaves_nothing() -> Iterator[None]:
+    """What the test started is gone at its end: processes, sockets, files."""
+    before = leftovers.census(search=True)
+    yield
+    left = leftovers.wait_until_gone(before)
+    found = leftovers.describe(left)
+    leftovers.remove(left)
+    assert not found
+
+
+def host_of(client: Client) -> psutil.Process:
+    """The nursery: the parent of all other processes of the cluster."""
+    return psutil.Process(client.session._connection.pid).parent()
+
+
+def schedulers_of(client: Client) -> dict[str, psutil.Process]:
+    """Its scheduler processes, by the ranks they stand for: '0-7' is the root."""
+    named = {}
+    for process in host_of(client).children():
+        for connection in process.net_connections(kind="unix"):
+            name = os.path.basename(connection.laddr)
+            if name.startswith("scheduler-") and connection.raddr in (None, ""):
+                named.setdefault(name.removeprefix("scheduler-"), process)
+    return named
