@@ -6,6 +6,7 @@ log axis has no zero, so there are no bars, and what is missing has no dot.
 """
 
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from benchmarks.report import MISSING, Report, Row, by_case, show
@@ -24,6 +26,8 @@ PANEL_WIDTH = 6.4  # inches, as all sizes here
 LINES_HEIGHT = 3.9
 DOTS_HEIGHT, DOT_HEIGHT = 1.1, 0.27  # a panel of dots, and each dot in it
 COLUMNS_MAX = 2
+TITLE_CHARACTERS = 44  # of a line
+SHORT_RANGE = 50.0  # highest / lowest
 LINE_NS_MIN = 3
 OURS_COLOR = "#0b62a8"
 PEER_COLORS = ("#d1602d", "#3c8d5a", "#8a5aa8", "#b08a1e", "#5d6b78", "#b8456b", "#4a9aa8")
@@ -77,12 +81,12 @@ def draw_panel(axes: Axes, rows: Sequence[Row]) -> None:
     better = "higher is better" if rows[0].higher_is_better else "lower is better"
     if _is_lines(rows):
         _draw_lines(axes, rows)
-        axes.set_title(rows[0].case)
+        axes.set_title(textwrap.fill(rows[0].case, TITLE_CHARACTERS))
         axes.set_ylabel(f"{rows[0].unit} ({better})")
     else:
         row = max(rows, key=lambda row: row.n)
         _draw_dots(axes, row)
-        axes.set_title(f"{row.case}, n={row.n}")
+        axes.set_title(textwrap.fill(f"{row.case}, n={row.n}", TITLE_CHARACTERS))
         axes.set_xlabel(f"{row.unit} ({better})")
 
 
@@ -157,9 +161,11 @@ def _write(axes: Axes, text: str, at: tuple[float, float], *, shift: float, weig
     axes.annotate(text, at, xytext=(shift, 0), textcoords="offset points", va="center", fontsize=9, fontweight=weight)
 
 
-def _plain_log_ticks(axis: matplotlib.axis.Axis) -> None:
-    """Powers of ten, written out."""
-    axis.set_major_locator(LogLocator(base=10))
+def _plain_log_ticks(axis: Axis) -> None:
+    """Powers of ten, written out; over a short range 2 and 5 times these as well, so that there are always some."""
+    low, high = axis.get_view_interval()
+    short = high / low < SHORT_RANGE
+    axis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5) if short else (1,)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     axis.set_minor_formatter(NullFormatter())
 

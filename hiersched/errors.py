@@ -5,6 +5,10 @@ it, failed; the text says whether the code may have run. `PeerError`: another pr
 another language. `Bug`: our fault; please report it. Each message says the cause and what to do.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 
 class HierschedError(Exception):
     """Base of all errors raised by hiersched."""
@@ -60,7 +64,10 @@ class RemoteError(TaskError):
     """The user's code raised on an engine. It did run.
 
     ename, evalue: name and text of the remote exception; traceback: its formatted lines; engine_id: the engine's rank.
+    pickled: the exception itself, if it could be pickled; data.outcomes.original_of rebuilds it.
     """
+
+    pickled = b""
 
     def __init__(
         self,
@@ -74,6 +81,9 @@ class RemoteError(TaskError):
         self.evalue = evalue
         self.traceback = traceback
         self.engine_id = engine_id
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.ename, self.evalue, self.traceback, self.engine_id), vars(self)
 
     def __str__(self) -> str:
         where = "" if self.engine_id is None else f"[engine {self.engine_id}] "
@@ -112,11 +122,14 @@ class CompositeError(TaskError):
     """
 
     def __init__(
-        self, message: str, errors: dict[int, Exception], results: list | None = None
+        self, message: str, errors: dict[int, Exception], results: list[Any] | None = None
     ) -> None:
         super().__init__(message)
         self.errors = errors
         self.results = results
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.args[0], self.errors, self.results), vars(self)
 
     def __str__(self) -> str:
         lines = [str(self.args[0])]

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import psutil
 import zmq
+from zmq.utils import garbage
 
 RUN_VARIABLE = "HIERSCHED_TEST_RUN"
 GONE_AFTER_S = 5.0
@@ -84,7 +85,9 @@ def open_sockets() -> Iterator[str]:
             if target.startswith("socket:"):
                 yield target
     for thing in gc.get_objects():
-        if issubclass(type(thing), zmq.Socket) and not thing.closed:  # isinstance() would ask lazy proxies to load
+        if not issubclass(type(thing), zmq.Socket):  # isinstance() would ask lazy proxies to load
+            continue
+        if not thing.closed and thing.context is not garbage.gc.context:  # whose thread pyzmq keeps, once started
             yield f"zmq socket {id(thing):#x} {thing!r}"
 
 

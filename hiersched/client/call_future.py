@@ -10,6 +10,7 @@ from __future__ import annotations
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any
 
+from hiersched.data.outcomes import original_of
 from hiersched.limits import CANCEL_TIMEOUT_S
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class CallFuture(Future):
         self._session = session
         self._pending = pending
         self._held = False  # a cancellation came too late
+        self._error_raised: BaseException | None = None
         pending.add_done_callback(self._announce)
 
     def _announce(self, pending: Pending) -> None:
@@ -42,7 +44,11 @@ class CallFuture(Future):
         return self._pending.done or self._session.wait((self._pending,), timeout_s)
 
     def _first_error(self) -> BaseException | None:
-        return next((outcome.error for outcome in self._pending.outcomes if outcome.error is not None), None)
+        """What the call raised, as the standard executors give it: the user's exception, where it can be rebuilt."""
+        if self._error_raised is None:
+            errors = [outcome.error for outcome in self._pending.outcomes if outcome.error is not None]
+            self._error_raised = original_of(errors[0]) if errors else None
+        return self._error_raised
 
     def _settled(self, timeout_s: float | None) -> None:
         """Wait as the standard future does. Raises TimeoutError and, where the call was withdrawn, CancelledError."""
@@ -76,15 +82,14 @@ class CallFuture(Future):
     def result(self, timeout: float | None = None) -> Any:
         """The call's result. Raises its error, CancelledError, or TimeoutError after `timeout` seconds."""
         self._settled(timeout)
-        outcome = self._pending.outcomes[0]
-        if outcome.error is not None:
-            raise outcome.error
-        return outcome.value
+        if self._pending.failed:
+            raise self._first_error()
+        return self._pending.outcomes[0].value
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """The call's error, None where it succeeded. Raises CancelledError or TimeoutError as `result` does."""
         self._settled(timeout)
-        return self._pending.outcomes[0].error
+        return self._first_error() if self._pending.failed else None
 
     def __repr__(self) -> str:
         pending = self._pending

@@ -18,6 +18,9 @@ from hiersched.client.map_results import chunk_values
 from hiersched.client.map_run import chunk_packer
 from hiersched.client.partition import columns
 
+from hiersched.data.outcomes import original_of
+from hiersched.errors import RemoteError
+
 if TYPE_CHECKING:
     from hiersched.client.client import Client
     from hiersched.client.pending import Pending
@@ -94,5 +97,7 @@ def _results_of(run: BalancedMap, ends_at: float | None) -> Iterator[Any]:
     try:
         for chunk in run.in_order(ends_at):
             yield from chunk_values(chunk, return_exceptions=False)
+    except RemoteError as error:
+        raise original_of(error) from error
     finally:
         run.cancel()

@@ -142,6 +142,9 @@ class AsyncResult(CallFuture):
         """One item per part, the error where it failed."""
         return [outcome.value if outcome.error is None else outcome.error for outcome in self._pending.outcomes]
 
+    def _first_error(self) -> BaseException | None:
+        return self._error()
+
     def _error(self) -> Exception | None:
         """What get() raises once everything has ended; None where nothing failed."""
         pending = self._pending

@@ -31,13 +31,13 @@ class Costs(msgspec.Struct, frozen=True):
     """
 
     send_s: float = 6e-6  # a scheduler's time to send one message
-    receive_s: float = 10e-6  # a scheduler's time to receive and handle one message
+    receive_s: float = 20e-6  # a scheduler's time to receive and handle one message
     hop_s: float = 60e-6  # from the end of a send until the receiver, asleep before, begins to handle it
     network_s: float = 50e-6  # what a hop between hosts adds to that
-    byte_s: float = 0.45e-9  # each byte of a message, per hop
-    result_s: float = 0.3e-6  # each engine's result in a joined reply, per scheduler that it passes
-    engine_s: float = 50e-6  # CPU time of an engine: wake up, decode, answer
-    wake_s: float = 25e-6  # CPU time to wake up a scheduler
+    byte_s: float = 0.4e-9  # each byte of a message, per hop
+    result_s: float = 0.05e-6  # each engine's result in a joined reply, per scheduler that it passes
+    engine_s: float = 60e-6  # CPU time of an engine: wake up, decode, answer
+    wake_s: float = 40e-6  # CPU time to wake up a scheduler
     process_s: float = 20e-6  # a price: the latency one is willing to pay to save one scheduler process
 
     def __post_init__(self) -> None:

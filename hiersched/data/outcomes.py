@@ -20,7 +20,7 @@ import msgspec
 from msgspec.structs import astuple, replace
 
 from hiersched.data.culprits import explain
-from hiersched.data.pickles import Buffer, Pickled, dump, load
+from hiersched.data.pickles import Buffer, Pickled, dump, dump_whole, load
 from hiersched.errors import HierschedError, PackError, ProtocolError, RemoteError
 from hiersched.limits import INLINE_BYTES_MAX
 
@@ -35,6 +35,7 @@ class _Failure(msgspec.Struct, array_like=True, frozen=True, gc=False):
     ename: str
     evalue: str
     traceback: list[str]
+    pickled: bytes = b""
 
 
 class _Head(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -151,7 +152,7 @@ def pack_outcome_error(
 ) -> list[Buffer]:
     """The frames of a call that raised `exception`. traceback_lines: its traceback, if it is formatted already."""
     lines = format_traceback(exception) if traceback_lines is None else list(traceback_lines)
-    failure = _Failure(type(exception).__name__, _text_of(exception), lines)
+    failure = _Failure(type(exception).__name__, _text_of(exception), lines, _pickled(exception))
     return [_encode_head(_Head(started, ended, os.getpid(), None, (), failure, stdout, stderr, outputs))]
 
 
@@ -176,6 +177,22 @@ def lost_outcome(error: HierschedError) -> Outcome:
     return outcome
 
 
+def original_of(error: BaseException) -> BaseException:
+    """The exception that user code raised on an engine, with the RemoteError as its cause; `error` itself if it is no
+    RemoteError, or its exception cannot be rebuilt here.
+    """
+    if not isinstance(error, RemoteError) or not error.pickled:
+        return error
+    try:
+        original = load(Pickled(error.pickled))
+    except Exception:  # an exception's own constructor may refuse: what happened is told by the RemoteError
+        return error
+    if not isinstance(original, BaseException):
+        return error
+    original.__cause__ = error
+    return original
+
+
 def format_traceback(exception: BaseException) -> list[str]:
     """The lines of a traceback that starts at the user's code, without line ends."""
     whole = traceback.TracebackException.from_exception(exception, compact=True)
@@ -197,8 +214,19 @@ def _text_of(exception: BaseException) -> str:
         return f"<its text cannot be had: {type(error).__name__}>"
 
 
+def _pickled(exception: BaseException) -> bytes:
+    """The exception as bytes; none if it cannot be pickled, or is large."""
+    try:
+        data = dump_whole(exception)
+    except Exception:  # its text and traceback travel in any case
+        return b""
+    return data if len(data) < INLINE_BYTES_MAX else b""
+
+
 def _remote_error(failure: _Failure) -> RemoteError:
-    return RemoteError(failure.ename, failure.evalue, [_with_source(entry) for entry in failure.traceback])
+    error = RemoteError(failure.ename, failure.evalue, [_with_source(entry) for entry in failure.traceback])
+    error.pickled = failure.pickled
+    return error
 
 
 def _with_source(entry: str) -> str:

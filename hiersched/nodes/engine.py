@@ -165,7 +165,7 @@ class Engine:
             m.Result(task.id, self._rank, int((ended - started) * 1e6), 0, bytes(head), len(answer) - 1)
         )
         if len(answer) > 1:
-            self._result_frames.extend(answer[1:])
+            self._result_frames.extend([bytes(frame) for frame in answer[1:]])  # the next task may change its memory
         self._note_pace(task.function, ended - started)
         if self._work and ended - self._flushed_s >= RESULTS_FLUSH_S:
             self._flush()

@@ -70,7 +70,7 @@ def decode(first: bytes, others: Sequence[Frame] = ()) -> tuple[m.Message, Seque
         raise ProtocolError(f"a part of {len(first)} bytes is shorter than the {end} that it announces")
     try:
         message = _decode(memoryview(first)[start:end])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError) as error:  # TypeError: a map as a key
         raise ProtocolError(f"not a message: {error}") from None
     frames = _inlined(first, inlined, end)
     if others:

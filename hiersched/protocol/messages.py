@@ -80,7 +80,7 @@ class Beat(msgspec.Struct, array_like=True, tag=5, frozen=True):
 
 
 class Members(msgspec.Struct, array_like=True, tag=6, frozen=True):
-    """Engines that came and went in the sender's subtree; from the root to clients: in the cluster."""
+    """Engines of the sender's subtree that left, then those that joined; from the root to clients: of the cluster."""
 
     joined: Ranks
     left: Ranks

@@ -29,7 +29,7 @@ from hiersched.core.scheduler import SchedulerCore
 from hiersched.core.topology import Host, plan_tree
 from hiersched.errors import CapacityError, StartError
 from hiersched.kernels import bitset
-from hiersched.limits import LEAF_ENGINES_MAX, MIB, START_TIMEOUT_S, STOP_TIMEOUT_S
+from hiersched.limits import KIB, LEAF_ENGINES_MAX, MIB, START_TIMEOUT_S, STOP_TIMEOUT_S
 from hiersched.protocol import messages as m
 from hiersched.runtime.echo import Lane
 from hiersched.runtime.machine import ROOT, MachineFacts, machine_facts
@@ -39,8 +39,9 @@ __all__ = ["MachineFacts", "capacity", "machine_facts", "measure_costs"]
 
 _BURST = 200  # messages sent or received in a row
 _CHILDREN = 16  # of the core that is driven by hand
-_LARGE_BYTES = 256 * 1024
+_LARGE_BYTES = 48 * KIB  # what is larger than INLINE_BYTES_MAX travels otherwise
 _STARTS_MIN = 3
+_LOOK_EVERY_S = 0.2  # whether the other process still lives, while it is silent
 _CALLS_PER_START = 400  # a scheduler should have repaid its start after so many calls: the price of a process
 
 
@@ -173,10 +174,12 @@ class _Echo:
     def _receive(self) -> bytes:
         """The payload of the next message. Raises StartError if none comes."""
         received = self._port.receive_nowait()
-        if received is None:
-            if not self._port.wait(START_TIMEOUT_S):
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while received is None:
+            if self._process.poll() is not None or time.monotonic() > deadline:
                 raise self._failed()
-            received = self._port.receive()
+            self._port.wait(_LOOK_EVERY_S)
+            received = self._port.receive_nowait()
         _, _, frames = received
         return bytes(frames[0]) if frames else b""
 

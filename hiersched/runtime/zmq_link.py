@@ -28,6 +28,7 @@ Link = bytes
 
 # Plain numbers: turning zmq's enumerations into them takes longer than what they are for.
 _EVENTS, _POLLIN, _NOBLOCK, _SNDMORE = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK), int(zmq.SNDMORE)
+_IMMUTABLE = frozenset({bytes, zmq.Frame})
 
 
 class Unreachable(Exception):
@@ -96,12 +97,12 @@ class _Socket:
         return link, message, frames
 
     def _send_parts(self, parts: list[Frame], flags: int) -> None:
-        """Send the parts of one message; large ones without a copy."""
+        """Send the parts of one message; large ones without a copy, if nobody can change them."""
         send = self._send
         last = len(parts) - 1
         for place, part in enumerate(parts):
             more = _SNDMORE if place < last else 0
-            send(part, flags | more, len(part) < INLINE_BYTES_MAX)
+            send(part, flags | more, len(part) < INLINE_BYTES_MAX or type(part) not in _IMMUTABLE)
 
     def close(self) -> None:
         """Close the socket; what is unsent is given its `linger`, none by default."""

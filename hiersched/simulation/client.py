@@ -62,6 +62,9 @@ class SimClient(Node):
         blobs: what every target needs, the function's own included.
         """
         (request_id,) = self._enter(request, [-1], blobs)
+        if self.ended or not request.targets:
+            self._end_early(request)
+            return
         needs = [digest for digest in blobs if digest != function]
         arguments, parts = list(request.arguments), []
         if len(arguments) > 1:
@@ -75,6 +78,9 @@ class SimClient(Node):
     def tasks(self, request: Request, *, function: m.Digest, blobs: Blobs = NO_BLOBS) -> None:
         """Send one load-balanced task for each argument of `request`. blobs: as for `call`."""
         ids = self._enter(request, range(len(request.arguments)), blobs)
+        if self.ended:
+            self._end_early(request)
+            return
         needs = [digest for digest in blobs if digest != function]
         for task_id, argument in zip(ids, request.arguments, strict=True):
             self.unsent.append(m.Task(task_id, function, needs, pack_argument(argument), 0))
@@ -102,18 +108,18 @@ class SimClient(Node):
 
     def _enter(self, request: Request, places: Sequence[int], blobs: Blobs) -> list[m.TaskId]:
         """Note what is about to be sent, pin its blobs, and send the root those it was not sent before. The ids."""
-        self._free_s = request.sent_s = max(self._free_s, self._network.timeline.now_s)
+        self._free_s = max(self._free_s, self._network.timeline.now_s)
         first = self._last_id + 1
         self._last_id += len(places)
         ids = [self.session << m.SESSION_SHIFT | number for number in range(first, self._last_id + 1)]
-        request.ids = ids
+        request.begin(ids, self._free_s)
         self.open.update((request_id, (request, place)) for request_id, place in zip(ids, places, strict=True))
         if blobs:
             digests = tuple(blobs)
             self._needs.update((request_id, digests) for request_id in ids)
         for digest, size in blobs.items():
             self.pins.setdefault(digest, [size, 0])[1] += len(ids)
-            if digest not in self._supplied:
+            if digest not in self._supplied and not self.ended:
                 self._supplied.add(digest)
                 self._send(m.Blob(digest), (Bulk(size),))
         return ids
@@ -136,6 +142,8 @@ class SimClient(Node):
 
     def receive(self, edge: Edge, link: Link, message: m.Message, frames: Sequence[Frame]) -> None:
         """Take in a message. What follows from it happens when its handling has taken its time."""
+        if self.ended:
+            return
         costs = self._network.weather.costs
         self._free_s = max(self._free_s, self._network.timeline.now_s)
         self._free_s += costs.receive_s + costs.result_s * results_in(message)
@@ -163,15 +171,16 @@ class SimClient(Node):
         self.ended_s = min(self.ended_s, self._free_s)
         self.ended = reason
         self.unsent.clear()
-        for request_id, (request, place) in list(self.open.items()):
-            if place >= 0:
-                self._settle(request_id, ClusterLost)
-                continue
-            for target, outcome in enumerate(request.outcomes):
-                if outcome is None:
-                    request.settle(target, ClusterLost, self._free_s)
-            self._close(request_id)
+        for request in {id(request): request for request, _ in self.open.values()}.values():
+            self._end_early(request)
         self.in_flight = 0
+
+    def _end_early(self, request: Request) -> None:
+        """No answer will come, or none is needed."""
+        request.settle_rest(ClusterLost, self._free_s)
+        for request_id in request.ids:
+            if request_id in self.open:
+                self._close(request_id)
 
     def _on_reply(self, reply: m.Reply, frames: Sequence[Frame]) -> None:
         request, last = self._open_request(reply.request)[0], False

@@ -157,7 +157,7 @@ class World:
         client: SimClient | None = None,
     ) -> Request:
         """One load-balanced task for each argument. blobs: what each needs, the function first."""
-        request = Request((), arguments)
+        request = Request(None, arguments)
         blobs = blobs or {FUNCTION: FUNCTION_BYTES}
         caller = client or self.client
         self.at(at_s, lambda: caller.tasks(request, function=next(iter(blobs)), blobs=blobs))

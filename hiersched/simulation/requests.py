@@ -33,29 +33,35 @@ ERROR_OF: dict[int, type[HierschedError]] = {
 
 
 class Request:
-    """A call on `targets`, or a batch of tasks without targets.
+    """A call on `targets`, or a batch of tasks (no targets).
 
     arguments: one for each target or task, or a single one for all targets. outcomes: (targets,) or (tasks,) an Answer
     or the class of an error, None while not known. ids: of the call, or (tasks,) of the tasks, once it is sent.
     sent_s, ended_s: virtual times, NaN while not known.
     """
 
-    def __init__(self, targets: Sequence[int], arguments: Sequence[Argument]) -> None:
+    def __init__(self, targets: Sequence[int] | None, arguments: Sequence[Argument]) -> None:
         self.arguments = arguments
-        self.ids: list[m.TaskId] = []
+        self.ids: Sequence[m.TaskId] = ()
         self.sent_s = nan
         self.ended_s = nan
-        self.aim(targets)
+        self.is_call = targets is not None
+        self.aim(targets or ())
 
     def aim(self, targets: Sequence[int]) -> None:
-        """Take other targets, before anything is sent."""
+        """Take these targets instead, before anything is sent."""
         self.targets = tuple(targets)
-        self.outcomes: list[Outcome | None] = [None] * len(targets or self.arguments)
+        self.outcomes: list[Outcome | None] = [None] * len(targets if self.is_call else self.arguments)
         self._open = len(self.outcomes)
         self._places = {rank: place for place, rank in enumerate(self.targets)}
 
+    def begin(self, ids: Sequence[m.TaskId], now_s: float) -> None:
+        """It is sent under these ids. A call on nobody is over at once."""
+        self.ids = ids
+        self.sent_s = self.ended_s = now_s
+
     def done(self) -> bool:
-        """Every part has its outcome."""
+        """It was sent, and every part has its outcome."""
         return not self._open and bool(self.ids)
 
     @property
@@ -66,7 +72,7 @@ class Request:
     @property
     def errors(self) -> dict[int, type[HierschedError]]:
         """{rank of a target, or place of a task: class of its error}."""
-        keys = self.targets or range(len(self.outcomes))
+        keys = self.targets if self.is_call else range(len(self.outcomes))
         return {key: outcome for key, outcome in zip(keys, self.outcomes, strict=True) if isinstance(outcome, type)}
 
     @property
@@ -87,11 +93,17 @@ class Request:
             raise Bug(f"part {place} of {len(self.outcomes)} ends twice: {self.outcomes[place]}, then {outcome}")
         if isinstance(outcome, Answer):
             token = self.arguments[place if len(self.arguments) > 1 else 0].token
-            request = self.ids[0 if self.targets else place]
-            rank = self.targets[place] if self.targets else outcome.rank
+            request = self.ids[0 if self.is_call else place]
+            rank = self.targets[place] if self.is_call else outcome.rank
             if outcome != (request, rank, token):
                 raise Bug(f"part {place} of request {request} gets {outcome}: wanted {(request, rank, token)}")
         self.outcomes[place] = outcome
         self._open -= 1
         self.ended_s = now_s
         return not self._open
+
+    def settle_rest(self, outcome: Outcome, now_s: float) -> None:
+        """Every part that has no outcome yet gets this one."""
+        for place, known in enumerate(self.outcomes):
+            if known is None:
+                self.settle(place, outcome, now_s)

@@ -10,7 +10,7 @@ from joblib import Parallel, delayed, parallel_config
 
 from hiersched.client.executor import ViewExecutor
 from hiersched.client.joblib_backend import HierschedBackend, register_joblib, run_batch
-from hiersched.errors import NoEngines, RemoteError, UserError
+from hiersched.errors import NoEngines, UserError
 from tests.client.fake_session import FakeClient, FakeSession, ThreadedSession
 
 
@@ -75,13 +75,13 @@ def test_a_backend_without_a_client_is_refused():
 
 
 def test_the_error_of_a_task_comes_through(threaded):
-    with parallel_config(backend="hiersched", client=threaded), pytest.raises(RemoteError, match="13 is unlucky"):
+    with parallel_config(backend="hiersched", client=threaded), pytest.raises(ValueError, match="13 is unlucky"):
         Parallel()(delayed(square_or_fail)(x) for x in range(20))
 
 
 def test_after_an_error_the_backend_goes_on(threaded):
     with parallel_config(backend="hiersched", client=threaded):
-        with pytest.raises(RemoteError):
+        with pytest.raises(ValueError, match="13 is unlucky"):
             Parallel()(delayed(square_or_fail)(x) for x in [13])
         assert Parallel()(delayed(square_or_fail)(x) for x in range(4)) == [0, 1, 4, 9]
 

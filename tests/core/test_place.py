@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from hiersched import errors
 from hiersched.core.effects import PARENT, Close
 from hiersched.kernels import bitset
 from hiersched.limits import CLIENTS_MAX, FANOUT_MAX, LEAF_ENGINES_MAX
@@ -79,6 +80,7 @@ def test_a_peer_that_does_not_belong_here_is_told_why_and_stays_outside(root, pe
     (refused,) = root.says(STRANGER)
     assert refused.code == code
     assert remedy in refused.text
+    assert issubclass(getattr(errors, code), errors.HierschedError)
     root.hears(STRANGER, m.Beat())
     assert [type(word) for word in root.says(STRANGER)] == [m.Refused]
     assert root.does() == [Close(STRANGER), Close(STRANGER)]

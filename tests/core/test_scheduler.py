@@ -192,6 +192,16 @@ def test_a_child_does_not_command(root, message):
     assert root.counts(client, "malformed") == 1
 
 
+@pytest.mark.parametrize("message", [m.Members(ranks(), ranks(0), "it says"), m.Census(1, [])], ids=name_of)
+def test_an_engine_does_not_speak_for_a_subtree(root, message):
+    (engine,) = root.engines(0)
+    client = root.client()
+    root.hears(engine, message)
+    root.drains()
+    assert root.says(client) == []
+    assert root.counts(client, "malformed") == 1
+
+
 @pytest.mark.parametrize(
     "message", [*FROM_BELOW, hello("client"), m.Refused("PlanError", "taken"), m.Welcome(1, ranks(), {})], ids=name_of
 )

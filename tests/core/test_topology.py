@@ -89,7 +89,7 @@ GEOMETRIC = sorted({round(100_000 ** (i / 12)) for i in range(13)})
 @pytest.mark.parametrize("name", COSTS)
 def test_the_chosen_tree_is_as_good_as_the_best_on_one_host(name):
     rng = random.Random(name)
-    sizes = GEOMETRIC + [round(100_000 ** rng.random()) for _ in range(8)]
+    sizes = GEOMETRIC + [round(100_000 ** rng.random()) for _ in range(6)]
     for engines in sizes:
         cores = rng.choice([1, 2, 8, 64, 1024])
         assert worse_than_best([Host("a", engines, cores)], COSTS[name]) < 0.02, (engines, cores)
@@ -112,14 +112,14 @@ def test_the_chosen_tree_is_nearly_as_good_as_the_best_on_unequal_hosts():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COSTS)
-@pytest.mark.parametrize("cores", [2, 16, 64, 1024])
+@pytest.mark.parametrize("cores", [2, 16, 1024])
 def test_the_chosen_tree_is_as_good_as_the_best_for_every_size(name, cores):
-    sizes = [*range(1, 400), *sorted({round(100_000 ** (i / 400)) for i in range(201, 401)})]
+    sizes = [*range(1, 130), *sorted({round(100_000 ** (i / 200)) for i in range(85, 201)})]
     worst = max((worse_than_best([Host("a", engines, cores)], COSTS[name]), engines) for engines in sizes)
     assert worst[0] < 0.02, worst
 
 
-@pytest.mark.parametrize("engines", [1, 2, 4, 8, 16, 32])
+@pytest.mark.parametrize("engines", [1, 2, 4, 8, 16, 24])
 @pytest.mark.parametrize("cores", [1, 2, 4, 64])
 def test_a_small_cluster_has_no_scheduler_but_the_root(engines, cores):
     plan = plan_tree([Host("a", engines, cores)])
@@ -167,7 +167,7 @@ leaves = st.none() | st.integers(LEAF_ENGINES_MIN, LEAF_ENGINES_MAX) | st.sample
 
 
 @given(hosts_of_all_kinds, fanouts, leaves)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=50)
 def test_the_tree_that_schedulers_derive_is_the_one_that_was_planned(hosts, fanout, leaf_engines):
     assume(any(host.slots for host in hosts))
     plan = plan_tree(hosts, fanout=fanout, leaf_engines=leaf_engines)
@@ -196,7 +196,7 @@ def test_the_tree_that_schedulers_derive_is_the_one_that_was_planned(hosts, fano
 
 
 @given(st.integers(1, 3000), fanouts, leaves)
-@settings(deadline=None)
+@settings(max_examples=40)
 def test_siblings_on_a_host_are_of_equal_size_but_for_one_engine(engines, fanout, leaf_engines):
     plan = plan_tree([Host("a", engines, 16)], fanout=fanout, leaf_engines=leaf_engines)
     for _, children in walk(plan, root_of(plan)):
@@ -205,7 +205,7 @@ def test_siblings_on_a_host_are_of_equal_size_but_for_one_engine(engines, fanout
 
 
 @given(hosts_of_all_kinds, fanouts, st.randoms(use_true_random=False))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30)
 def test_a_route_leads_from_child_to_child_to_its_engine(hosts, fanout, rng):
     assume(any(host.slots for host in hosts))
     plan = plan_tree(hosts, fanout=fanout)
@@ -220,7 +220,7 @@ def test_a_route_leads_from_child_to_child_to_its_engine(hosts, fanout, rng):
 
 
 @given(hosts_of_all_kinds, fanouts, leaves)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30)
 def test_the_levels_count_what_the_walk_counts(hosts, fanout, leaf_engines):
     assume(any(host.slots for host in hosts))
     plan = plan_tree(hosts, fanout=fanout, leaf_engines=leaf_engines)
@@ -236,7 +236,7 @@ def test_the_levels_count_what_the_walk_counts(hosts, fanout, leaf_engines):
 
 
 @given(st.integers(1, 5000), st.integers(0, 500), st.integers(2, 64), st.integers(2, 64))
-@settings(deadline=None)
+@settings(max_examples=40)
 def test_more_engines_never_need_fewer_schedulers_at_equal_bounds(engines, more, fanout, leaf_engines):
     few, many = (
         plan_tree([Host("a", count, 8)], fanout=fanout, leaf_engines=leaf_engines)
@@ -293,7 +293,7 @@ def test_a_tree_is_planned_anew_when_it_cannot_or_should_not_go_on():
 
 def test_a_fresh_plan_is_always_left_alone():
     rng = random.Random(5)
-    for _ in range(20):
+    for _ in range(8):
         hosts = [Host(f"h{i}", rng.randrange(0, 300), 16) for i in range(1, rng.randrange(3, 30))]
         plan = plan_tree([Host("root", 1, 16), *hosts])
         assert replan(plan, [Host("root", 1, 16), *hosts], plan.costs) is None

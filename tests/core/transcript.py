@@ -8,7 +8,7 @@ end of each test that nothing was said or done that the test did not look at.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hiersched.core.effects import Drained, Effect, Event, Link, Received, Send
@@ -17,7 +17,7 @@ from hiersched.core.scheduler import SchedulerCore
 from hiersched.core.topology import Host, plan_tree
 from hiersched.kernels import bitset
 from hiersched.protocol import messages as m
-from hiersched.protocol.framing import decode, encode
+from hiersched.protocol.framing import Frame, decode, encode
 
 CLUSTER, KEY = "test-cluster", "secret"
 FUNCTION = b"F" * 16  # the digest of the function that most tests call
@@ -39,14 +39,14 @@ class Transcript:
         """Something that is no message."""
         for effect in self.core.handle(event, self.now_s):
             if isinstance(effect, Send):
-                message = decode(encode(effect.message), len(effect.frames))
-                self._said[effect.link].append((message, *effect.frames) if effect.frames else message)
+                message, frames = over_the_wire(effect.message, effect.frames)
+                self._said[effect.link].append((message, *frames) if frames else message)
             else:
                 self._done.append(effect)
 
     def hears(self, link: Link, message: m.Message, *frames: bytes) -> None:
         """A message comes in."""
-        self.happens(Received(link, decode(encode(message), len(frames)), frames))
+        self.happens(Received(link, *over_the_wire(message, frames)))
 
     def drains(self) -> None:
         """Nothing more waits to be heard."""
@@ -102,6 +102,12 @@ class Transcript:
         (census,) = self.says(asker)
         ((_, _, totals, _),) = census.levels
         return totals.get(name, 0)
+
+
+def over_the_wire(message: m.Message, frames: Sequence[Frame]) -> tuple[m.Message, Sequence[Frame]]:
+    """What arrives. Raises ProtocolError if the receiver would not take it."""
+    first, *others = encode(message, frames)
+    return decode(first, others)
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------

@@ -10,12 +10,14 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FunctionType
 
 import psutil
 import pytest
 
 from hiersched.client.client import Client
 from hiersched.client.cluster import Cluster
+from hiersched.runtime import connection
 from tests import leftovers
 
 DEADLINE_S = 30.0
@@ -105,17 +107,29 @@ def leaves_nothing() -> Iterator[None]:
     assert not found
 
 
+def in_a_notebook(source: str) -> Callable[..., object]:
+    """The function that `source` defines, as if in a notebook's cell: its globals are those of `__main__`."""
+    cell: dict[str, object] = {"__name__": "__main__"}
+    exec(source, cell)
+    return next(value for value in cell.values() if isinstance(value, FunctionType))
+
+
 def host_of(client: Client) -> psutil.Process:
     """The nursery: the parent of all other processes of the cluster."""
-    return psutil.Process(client.session._connection.pid).parent()
+    return psutil.Process(connection.read(connection.path_of(client.cluster_id)).pid).parent()
 
 
 def schedulers_of(client: Client) -> dict[str, psutil.Process]:
-    """Its scheduler processes, by the ranks they stand for: '0-7' is the root."""
-    named = {}
+    """Its schedulers by the ranks they stand for, such as '4-8', as told by the sockets they listen on."""
+    found = {}
     for process in host_of(client).children():
-        for connection in process.net_connections(kind="unix"):
-            name = os.path.basename(connection.laddr)
-            if name.startswith("scheduler-") and connection.raddr in (None, ""):
-                named.setdefault(name.removeprefix("scheduler-"), process)
-    return named
+        for socket in process.net_connections(kind="unix"):
+            name = Path(socket.laddr).name
+            if name.startswith("scheduler-"):
+                found[name.removeprefix("scheduler-")] = process
+    return found
+
+
+def pids_of(client: Client) -> dict[int, int]:
+    """The process of each engine, by rank."""
+    return client[:].apply_async(os.getpid).get_dict(DEADLINE_S)

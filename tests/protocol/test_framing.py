@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import tracemalloc
 
 import pytest
@@ -9,24 +10,50 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from hiersched.errors import PeerError, ProtocolError, VersionMismatch
-from hiersched.limits import ENGINES_MAX, FRAMES_MAX, HEADER_BYTES_MAX, KIB
+from hiersched.limits import (
+    ENGINES_MAX,
+    FRAMES_INLINED_MAX,
+    FRAMES_MAX,
+    HEADER_BYTES_MAX,
+    INLINED_FRAME_BYTES_MAX,
+    KIB,
+)
 from hiersched.protocol import messages as m
-from hiersched.protocol.framing import MAGIC, PROTOCOL_VERSION, decode, encode, split_frames
+from hiersched.protocol.framing import MAGIC, PROTOCOL_VERSION, Frame, decode, encode, split_frames
 from tests.protocol import arbitrary
 
-PREFIX = MAGIC + bytes([PROTOCOL_VERSION])
+LEAD_BYTES = 9
 NO_RANKS = b"\x92\x00\xc4\x00"  # (0, b"") as msgpack
 DIGEST = bytes(range(16))
+SHARED_CALL = m.Call(1, (0, b"\x0f"), m.CALL_LANE, DIGEST, [], [])  # may bring any number of frames
 
 every_kind = pytest.mark.parametrize("kind", arbitrary.KINDS, ids=lambda kind: kind.__name__)
 
 
-def accepted(header: bytes, payload_frames: int = 0) -> m.Message | None:
-    """What `decode` gives; None where it refuses as it may. Any other exception fails the test."""
+def first_part(body: bytes, inlined: int = 0, *, body_bytes: int | None = None) -> bytes:
+    """A part 0 whose lead says whatever a test wants it to say."""
+    size = len(body) if body_bytes is None else body_bytes
+    return MAGIC + struct.pack("<BHI", PROTOCOL_VERSION, inlined, size) + body
+
+
+def received(parts: list[Frame]) -> tuple[m.Message, list[Frame]]:
+    """What `decode` gives."""
+    message, frames = decode(parts[0], parts[1:])
+    return message, list(frames)
+
+
+def survives(first: bytes, *others: bytes) -> bool:
+    """Whether `decode` takes this for a message. Any exception but those it may raise fails the test."""
     try:
-        return decode(header, payload_frames)
+        decode(first, others)
     except (ProtocolError, VersionMismatch):
-        return None
+        return False
+    return True
+
+
+def frames_of(message: m.Message) -> list[Frame]:
+    """As many frames as `message` announces, all different."""
+    return [b"frame %d" % number for number in range(arbitrary.announced_frames(message))]
 
 
 # --- what we send arrives ---------------------------------------------------------------------------------------------
@@ -36,26 +63,36 @@ def accepted(header: bytes, payload_frames: int = 0) -> m.Message | None:
 @given(data=st.data())
 def test_a_message_arrives_as_it_was_sent(kind, data):
     message = data.draw(arbitrary.of_kind(kind))
-    assert decode(encode(message), arbitrary.announced_frames(message)) == message
+    assert received(encode(message, frames_of(message))) == (message, frames_of(message))
 
 
-@given(arbitrary.messages(), st.integers(0, FRAMES_MAX))
-def test_a_message_with_another_number_of_frames_than_it_announces_is_refused(message, frames):
-    announced = arbitrary.announced_frames(message)
-    assume(frames != announced and not (isinstance(message, m.Call) and not message.parts))
-    with pytest.raises(ProtocolError, match=f"announces {announced} frames and came with {frames}"):
-        decode(encode(message), frames)
+frame_sizes = st.sampled_from([0, 1, 100, INLINED_FRAME_BYTES_MAX, INLINED_FRAME_BYTES_MAX + 1])
 
 
-def test_a_call_that_all_targets_share_brings_any_number_of_frames():
-    call = m.Call(1, (0, b"\x0f"), m.CALL_LANE, DIGEST, [], [])
-    assert decode(encode(call), 0) == decode(encode(call), 5) == call
+@given(st.lists(frame_sizes, max_size=6))
+def test_frames_of_any_size_arrive_in_their_order(sizes):
+    frames = [bytes([number]) * size for number, size in enumerate(sizes)]
+    parts = encode(SHARED_CALL, frames)
+    assert received(parts) == (SHARED_CALL, frames)
+    small = next((place for place, size in enumerate(sizes) if size > INLINED_FRAME_BYTES_MAX), len(sizes))
+    assert len(parts) == 1 + len(sizes) - small
+
+
+@pytest.mark.parametrize("count", [FRAMES_INLINED_MAX, FRAMES_INLINED_MAX + 1, FRAMES_MAX])
+def test_many_frames_arrive(count):
+    frames = [b"%d" % number for number in range(count)]
+    assert received(encode(SHARED_CALL, frames)) == (SHARED_CALL, frames)
+
+
+def test_a_large_frame_is_not_copied():
+    large = bytes(INLINED_FRAME_BYTES_MAX + 1)
+    assert encode(SHARED_CALL, [large])[1] is large
 
 
 def test_a_message_is_small():
     task = m.Task((3 << m.SESSION_SHIFT) + 70_000, DIGEST, [], b"payload", 0)
-    assert encode(m.Beat()) == PREFIX + b"\x91\x05"
-    assert len(encode(m.Tasks([task]))) < len(b"payload") + 40
+    assert len(encode(m.Beat())[0]) == LEAD_BYTES + 2
+    assert len(encode(m.Tasks([task]))[0]) < len(b"payload") + 50
 
 
 @given(st.lists(st.integers(0, 5), max_size=8))
@@ -69,48 +106,62 @@ def test_frames_are_cut_where_the_counts_say(counts):
 # --- what is not ours is refused --------------------------------------------------------------------------------------
 
 
-@given(st.binary(max_size=200), st.integers(0, FRAMES_MAX + 1))
-def test_arbitrary_bytes_are_refused(header, frames):
-    assert accepted(header, frames) is None
+@given(st.binary(max_size=200), st.lists(st.binary(max_size=3), max_size=3))
+def test_arbitrary_bytes_are_refused(first, others):
+    assert not survives(first, *others)
 
 
-@given(st.binary(max_size=200), st.integers(0, 3))
-@example(b"\x94\x02\x01" + NO_RANKS + b"\x81\xa1a\x81\x80\x01", 0)  # facts with a map as the key of a map
-@example(b"\x94\x02\x01" + NO_RANKS + b"\x81\xa1\xff\x01", 0)  # facts with a key that is not UTF-8
-@example(b"\x94\x02\x01" + NO_RANKS + b"\x81\xa1a\xd7\xff" + b"\xff" * 8, 0)  # facts with a time out of bounds
-def test_arbitrary_bytes_behind_our_prefix_are_refused_or_a_message(body, frames):
-    accepted(PREFIX + body, frames)
+@given(st.binary(max_size=200), st.integers(0, 2**16 - 1), st.integers(0, 2**32 - 1))
+def test_an_arbitrary_lead_is_refused_or_of_a_message(body, inlined, body_bytes):
+    survives(first_part(body, inlined, body_bytes=body_bytes))
+
+
+@given(st.binary(max_size=200), st.lists(st.binary(max_size=3), max_size=3))
+@example(b"\x94\x02\x01" + NO_RANKS + b"\x81\xa1a\x81\x80\x01", [])  # facts with a map as the key of a map
+@example(b"\x94\x02\x01" + NO_RANKS + b"\x81\xa1\xff\x01", [])  # facts with a key that is not UTF-8
+@example(b"\x94\x02\x01" + NO_RANKS + b"\x81\xa1a\xd7\xff" + b"\xff" * 8, [])  # facts with a time out of bounds
+def test_arbitrary_bytes_behind_our_lead_are_refused_or_a_message(body, others):
+    survives(first_part(body), *others)
 
 
 @given(arbitrary.messages(), st.data())
 def test_a_truncated_message_is_refused(message, data):
-    header = encode(message)
-    cut = data.draw(st.integers(0, len(header) - 1))
-    with pytest.raises(ProtocolError):
-        decode(header[:cut], arbitrary.announced_frames(message))
+    first, *others = encode(message, frames_of(message))
+    cut = data.draw(st.integers(0, len(first) - 1))
+    assert not survives(first[:cut], *others)
 
 
 @given(arbitrary.messages(), st.binary(min_size=1, max_size=20))
 def test_a_message_with_more_bytes_behind_it_is_refused(message, more):
-    with pytest.raises(ProtocolError):
-        decode(encode(message) + more, arbitrary.announced_frames(message))
+    first, *others = encode(message, frames_of(message))
+    assert not survives(first + more, *others)
 
 
 @given(arbitrary.messages(), st.data())
 def test_a_mutated_message_is_refused_or_another_message(message, data):
-    header = bytearray(encode(message))
+    first, *others = encode(message, frames_of(message))
+    changed = bytearray(first)
     for _ in range(data.draw(st.integers(1, 4))):
-        start = data.draw(st.integers(0, len(header)))
-        end = data.draw(st.integers(start, min(start + 3, len(header))))
-        header[start:end] = data.draw(st.binary(max_size=3))
-    accepted(bytes(header), arbitrary.announced_frames(message))
+        start = data.draw(st.integers(0, len(changed)))
+        end = data.draw(st.integers(start, min(start + 3, len(changed))))
+        changed[start:end] = data.draw(st.binary(max_size=3))
+    survives(bytes(changed), *others)
 
 
 @given(arbitrary.messages(), st.integers(0, 255).filter(lambda version: version != PROTOCOL_VERSION))
 def test_another_version_is_told_apart_from_garbage(message, version):
-    header = MAGIC + bytes([version]) + encode(message)[len(PREFIX) :]
+    first, *others = encode(message, frames_of(message))
     with pytest.raises(VersionMismatch, match=f"version {version}, this side {PROTOCOL_VERSION}: install the same"):
-        decode(header, arbitrary.announced_frames(message))
+        decode(MAGIC + bytes([version]) + first[3:], others)
+
+
+@given(arbitrary.messages(), st.integers(0, 8))
+def test_a_message_with_another_number_of_frames_than_it_announces_is_refused(message, count):
+    announced = arbitrary.announced_frames(message)
+    assume(count != announced and not (isinstance(message, m.Call) and not message.parts))
+    first, *others = encode(message, [b"frame"] * count)
+    with pytest.raises(ProtocolError, match=f"announces {announced} frames and came with {count}"):
+        decode(first, others)
 
 
 # --- no lie about a size costs memory or a wrong answer ---------------------------------------------------------------
@@ -133,27 +184,39 @@ def test_another_version_is_told_apart_from_garbage(message, version):
     ],
 )
 def test_a_size_that_is_a_lie_costs_no_memory(body):
+    assert peak_bytes_of(first_part(body)) < 512 * KIB
+
+
+@pytest.mark.parametrize(
+    ("inlined", "body_bytes"), [(0, 2**32 - 1), (2**16 - 1, 2), (1, 2), (1, 0), (FRAMES_INLINED_MAX, 2)]
+)
+def test_a_lead_that_is_a_lie_costs_no_memory(inlined, body_bytes):
+    beat = b"\x91\x05"
+    assert peak_bytes_of(first_part(beat, inlined, body_bytes=body_bytes)) < 512 * KIB
+    sizes = struct.pack("<I", 2**32 - 1) * inlined
+    assert peak_bytes_of(first_part(sizes + beat, inlined, body_bytes=body_bytes)) < 16 * 512 * KIB
+
+
+def peak_bytes_of(first: bytes) -> int:
+    """The memory that it takes to refuse this."""
     tracemalloc.start()
     try:
-        with pytest.raises(ProtocolError):
-            decode(PREFIX + body)
-        _, peak_bytes = tracemalloc.get_traced_memory()
+        assert not survives(first)
+        return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak_bytes < 512 * KIB
 
 
-def test_a_header_above_its_bound_is_refused_before_it_is_decoded():
-    header = encode(m.Stop("x" * HEADER_BYTES_MAX))
+def test_a_first_part_above_its_bound_is_refused_before_it_is_decoded():
+    first, *_ = encode(m.Stop("x" * HEADER_BYTES_MAX))
     with pytest.raises(ProtocolError, match=f"exceeds {HEADER_BYTES_MAX}"):
-        decode(header)
+        decode(first)
 
 
 def test_a_message_of_too_many_frames_is_refused():
-    call = m.Call(1, (0, b"\x0f"), m.CALL_LANE, DIGEST, [], [])
-    assert decode(encode(call), FRAMES_MAX) == call
+    first, *others = encode(SHARED_CALL, [b""] * (FRAMES_MAX + 1))
     with pytest.raises(ProtocolError, match=f"{FRAMES_MAX + 1} frames exceeds {FRAMES_MAX}"):
-        decode(encode(call), FRAMES_MAX + 1)
+        decode(first, others)
 
 
 def out_of_bounds() -> list[m.Message]:
@@ -177,10 +240,10 @@ def out_of_bounds() -> list[m.Message]:
 
 
 @pytest.mark.parametrize("message", out_of_bounds(), ids=repr)
-@pytest.mark.parametrize("frames", [-1, 0, 1])
+@pytest.mark.parametrize("frames", [0, 1])
 def test_a_field_out_of_its_bounds_is_refused(message, frames):
     with pytest.raises(ProtocolError, match="not a message"):
-        decode(encode(message), frames)
+        decode(*encode(message, [b""] * frames))
 
 
 @pytest.mark.parametrize(
@@ -195,7 +258,7 @@ def test_a_field_out_of_its_bounds_is_refused(message, frames):
 )
 def test_answers_that_do_not_fit_their_ranks_are_refused(chunk):
     with pytest.raises(ProtocolError, match="a chunk of"):
-        decode(encode(m.Reply(1, [chunk], [])), chunk.frames)
+        decode(*encode(m.Reply(1, [chunk], []), [b""] * chunk.frames))
 
 
 def test_whoever_handles_peer_errors_handles_every_refusal():

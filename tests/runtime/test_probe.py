@@ -61,7 +61,7 @@ def test_the_far_end_leaves_with_the_near_end():
 
 def bounds(**free: int) -> list[Bound]:
     """A machine with ample room but for what is named."""
-    ample = {resource: 10**15 for resource in probe.Need._fields}
+    ample = dict.fromkeys(probe.Need._fields, 10**15)
     return [Bound(f"the bound on {name}", name, value, "Raise it.") for name, value in (ample | free).items()]
 
 
