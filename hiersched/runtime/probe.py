@@ -42,7 +42,7 @@ _CHILDREN = 16  # of the core that is driven by hand
 _LARGE_BYTES = 48 * KIB  # what is larger than INLINE_BYTES_MAX travels otherwise
 _STARTS_MIN = 3
 _LOOK_EVERY_S = 0.2  # whether the other process still lives, while it is silent
-_CALLS_PER_START = 400  # a scheduler should have repaid its start after so many calls: the price of a process
+_CALLS_PER_START = 1000  # after so many calls a scheduler should have repaid its start: that is its price
 
 
 # --- costs ------------------------------------------------------------------------------------------------------------
