@@ -48,8 +48,8 @@ class Sets(Protocol):
     def union(self, a: Any, b: Any) -> Any:
         """The ranks in either."""
 
-    def to_wire(self, a: Any) -> Wire:
-        """(zero bytes skipped, the remaining bytes)."""
+    def to_wire(self, a: Any, least: int = 0) -> Wire:
+        """(zero bytes skipped, the remaining bytes). least: no rank is below it."""
 
     def from_wire(self, wire: Wire, ranks: int) -> Any:
         """The set that `to_wire` gave."""
@@ -79,8 +79,8 @@ class Integers:
     def union(self, a: int, b: int) -> int:
         return a | b
 
-    def to_wire(self, a: int) -> Wire:
-        return bitset.to_wire(a)
+    def to_wire(self, a: int, least: int = 0) -> Wire:
+        return bitset.to_wire(a, least)
 
     def from_wire(self, wire: Wire, ranks: int) -> int:
         return bitset.from_wire(wire)
@@ -105,9 +105,13 @@ class Arrays:
     def union(self, a: Words, b: Words) -> Words:
         return a | b
 
-    def to_wire(self, a: Words) -> Wire:
-        used = a.nonzero()[0]
-        return (8 * int(used[0]), a[used[0] : used[-1] + 1].tobytes()) if len(used) else (0, b"")
+    def to_wire(self, a: Words, least: int = 0) -> Wire:
+        start = least // 64
+        used = a[start:].nonzero()[0]
+        if not len(used):
+            return 0, b""
+        first, last = start + int(used[0]), start + int(used[-1]) + 1
+        return 8 * first, a[first:last].tobytes()
 
     def from_wire(self, wire: Wire, ranks: int) -> Words:
         words = np.zeros(_words(ranks), dtype=np.uint64)
@@ -135,8 +139,8 @@ class Kernels(Arrays):
     def union(self, a: Words, b: Words) -> Words:
         return _union(a, b)  # type: ignore[no-any-return]
 
-    def to_wire(self, a: Words) -> Wire:
-        first, last = _used(a)
+    def to_wire(self, a: Words, least: int = 0) -> Wire:
+        first, last = _used(a, least // 64)
         return 8 * first, a[first:last].tobytes()
 
 
@@ -167,8 +171,8 @@ def _union(a: Words, b: Words) -> Words:
 
 
 @numba.njit
-def _used(a: Words) -> tuple[int, int]:
-    first, last = 0, len(a)
+def _used(a: Words, first: int) -> tuple[int, int]:
+    last = len(a)
     while first < last and a[first] == 0:
         first += 1
     while last > first and a[last - 1] == 0:
@@ -221,6 +225,7 @@ def _operations(way: Sets, ranks: int) -> dict[str, Callable[[], Any]]:
         "count": lambda: way.count(targets),
         "union": lambda: way.union(even, odd),
         "to the wire": lambda: way.to_wire(targets),
+        "64 shares to the wire": lambda: [way.to_wire(share, ranges[child][0]) for child, share in shares],
         "from the wire": lambda: way.from_wire(wire, ranks),
     }
 

@@ -21,6 +21,8 @@ from hiersched.runtime import connection, probe
 from hiersched.runtime.connection import Connection
 from hiersched.runtime.spawn import HostConfig, HostProcess, ended
 
+_ID_BYTES_MAX = 200  # a file name has at most 255, suffixes included
+
 
 class Cluster:
     """A cluster of `n` engines on this host, under a tree of schedulers sized for them.
@@ -56,8 +58,8 @@ class Cluster:
         if threads is not None and threads < 1:
             raise UserError(f"an engine needs at least one thread, not {threads}")
         self.cluster_id = cluster_id or f"{int(time.time())}-{uuid.uuid4().hex[:4]}"
-        if "/" in self.cluster_id or self.cluster_id.startswith("."):
-            raise UserError(f"{self.cluster_id!r} cannot be a cluster's id: it becomes a file name")
+        if not _is_file_name(self.cluster_id):
+            raise UserError(f"{self.cluster_id[:40]!r} cannot be a cluster's id: it becomes a file name")
         self.plan: TreePlan = plan_tree([Host("localhost", self.n, cores)], fanout=fanout, leaf_engines=leaf_engines)
         self.timeout = timeout
         self._threads = threads or max(1, cores // self.n)
@@ -112,7 +114,11 @@ class Cluster:
             path=[entry for entry in sys.path if entry] + [os.getcwd()],
         )
         self._host = HostProcess(config, owned=self._owned)
-        self._connection = self._host.wait_ready(self.timeout)
+        try:
+            self._connection = self._host.wait_ready(self.timeout)
+        except BaseException:
+            self._host.stop()
+            raise
         return self
 
     def connect_client_sync(self) -> Client:
@@ -131,14 +137,18 @@ class Cluster:
         if n is not None and n != self.n:
             raise UserError(f"this cluster was planned for {self.n} engines; give n={n} when you make it")
         self.start_cluster_sync()
-        client = self.connect_client_sync()
+        assert self._host is not None
+        host = self._host
         try:
+            client = self.connect_client_sync()
             client.wait_for_engines(self.n, timeout=self.timeout)
-        except (StartError, TimeoutError, ClusterLost) as error:
-            assert self._host is not None
-            client.close()
-            self._connection = None
-            raise self._host.failed(str(error)) from None
+        except (StartError, TimeoutError, ClusterLost, ConnectionFileError) as error:
+            failure = host.failed(str(error))
+            self.stop_cluster_sync()
+            raise failure from None
+        except BaseException:
+            self.stop_cluster_sync()
+            raise
         return client
 
     # --- stop ---------------------------------------------------------------------------------------------------------
@@ -161,8 +171,8 @@ class Cluster:
         """Stop a cluster that another process started."""
         with contextlib.suppress(ClusterLost), Client(found) as client:
             client.shutdown()
-        if not ended(found.pid, STOP_TIMEOUT_S):
-            raise TimeoutError(f"the root of cluster {self.cluster_id!r} (process {found.pid}) did not end")
+        if connection.is_local(found) and not ended(found.nursery, 2 * STOP_TIMEOUT_S):
+            raise TimeoutError(f"cluster {self.cluster_id!r} (process {found.nursery}) did not end")
 
     def _refuse_taken_id(self) -> None:
         try:
@@ -204,6 +214,10 @@ class Cluster:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.stop_cluster()
+
+
+def _is_file_name(text: str) -> bool:
+    return text.isprintable() and "/" not in text and text[0] != "." and len(os.fsencode(text)) <= _ID_BYTES_MAX
 
 
 def _path(path: str | Path | None, cluster_id: str | None) -> Path:

@@ -17,7 +17,6 @@ from hiersched.client.chunks import ChunkSizer
 from hiersched.client.map_results import chunk_values
 from hiersched.client.map_run import chunk_packer
 from hiersched.client.partition import columns
-
 from hiersched.data.outcomes import original_of
 from hiersched.errors import RemoteError
 

@@ -104,18 +104,19 @@ class Pump:
         os.close(self._kicks)
 
     def _run(self, condition: Callable[[], bool], deadline: float | None) -> bool:
+        look, poll = self._look, self._poll.poll
         while True:
-            self._look()
+            look()
             if condition():
                 return True
             left = left_of(deadline)
             if self._closed() or (left is not None and left <= 0):
                 return False
-            for descriptor, _ in self._poll.poll(None if left is None else left * 1000):
+            for descriptor, _ in poll(None if left is None else left * 1000):
                 if descriptor == self._kicks:
                     os.eventfd_read(self._kicks)
                 elif descriptor in self._alarms:
-                    self._look()
+                    look()
                     self._alarms[descriptor]()
 
     def _serve(self) -> None:

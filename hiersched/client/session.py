@@ -39,6 +39,7 @@ from hiersched.protocol.framing import Frame, split_frames
 from hiersched.runtime.connection import Connection, is_local
 from hiersched.runtime.zmq_link import Uplink, context
 
+_ONE_BIT = [bytes([1 << bit]) for bit in range(8)]
 _open_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 
 
@@ -190,6 +191,8 @@ class Session:
     def wait_any(self, pendings: Iterable[Pending], timeout_s: float | None = None) -> bool:
         """Wait until at least one is done; False if none is in time."""
         waiting = list(pendings)
+        if any(pending.done for pending in waiting):
+            return True
         return self._wait(waiting, 1, lambda: any(pending.done for pending in waiting), timeout_s)
 
     def wait_all(self, timeout_s: float | None = None) -> bool:
@@ -279,7 +282,7 @@ class Session:
 
     def _wait(self, waiting: list[Pending], count: int, condition: Callable[[], bool], timeout_s: float | None) -> bool:
         """Until `count` of those waited for are done, which is when `condition()` holds."""
-        if not waiting or condition():
+        if not waiting:
             return True
         received = self._pump.receive(condition, timeout_s)
         if received is not None:
@@ -313,7 +316,7 @@ class Session:
 
     def _finish_pending(self) -> None:
         """Tell who waits for what has become complete."""
-        while self._finished:
+        while self._finished:  # a callback may finish others
             finished, self._finished = self._finished, []
             for pending in finished:
                 pending.finish()
@@ -453,7 +456,9 @@ class Session:
 
 
 def _wire(targets: tuple[int, ...]) -> m.Ranks:
-    return bitset.to_wire(1 << targets[0] if len(targets) == 1 else bitset.of_ranks(targets))
+    if len(targets) == 1:
+        return targets[0] >> 3, _ONE_BIT[targets[0] & 7]
+    return bitset.to_wire(bitset.of_ranks(targets))
 
 
 def _none_left(waiting: list[Pending]) -> bool:
@@ -467,3 +472,6 @@ def _none_left(waiting: list[Pending]) -> bool:
 def _close_sessions() -> None:
     for session in list(_open_sessions):
         session.close()
+
+
+os.register_at_fork(after_in_child=_open_sessions.clear)  # they are the parent's to close

@@ -79,11 +79,12 @@ class BlobLedger:
         """A message from above names these digests: at the root, ask its sender if they are ever missing."""
         if not self._is_root:
             return
+        origin = self._origin
         for digest in digests:
-            self._origin[digest] = link
-            self._origin.move_to_end(digest)
-        while len(self._origin) > BLOBS_HELD_MAX:
-            self._origin.popitem(last=False)
+            origin[digest] = link
+            origin.move_to_end(digest)
+        while len(origin) > BLOBS_HELD_MAX:
+            origin.popitem(last=False)
 
     def supply(self, link: Link, digests: Iterable[Digest], outbox: Outbox) -> None:
         """Before a message that names `digests` goes to a child, send it those it does not hold."""

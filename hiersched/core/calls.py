@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from hiersched.core.blobs import BlobLedger
 from hiersched.core.collectives import Gather
 from hiersched.core.effects import Link
+from hiersched.core.membership import Neighbour
 from hiersched.core.outbox import Outbox
 from hiersched.core.routing import Router
 from hiersched.kernels import bitset
@@ -35,9 +36,13 @@ class Calls:
         self._blobs.named(link, _digests_of(call))
         shares, unknown = self._router.split(targets)
         self.gather.begin(call.request, link, targets)
+        parts = _parts_by_rank(call, frames, targets)
         for child, share in shares:
-            whole = share == targets or (child.role == "engine" and not call.parts)  # an engine knows its own rank
-            own_call, own_frames = (call, frames) if whole else _share_of(call, frames, targets, share)
+            own_call, own_frames = call, frames
+            if parts and share != targets:
+                own_call, own_frames = _call_with_parts(call, parts, child, share)
+            elif share != targets and child.role != "engine":  # an engine knows its own rank
+                own_call = _call_on(call, child, share, [])
             self._blobs.supply(child.link, _digests_of(own_call), self._outbox)
             self._outbox.send(child.link, own_call, own_frames)
         if unknown:
@@ -77,16 +82,23 @@ def _digests_of(call: m.Call) -> list[m.Digest]:
     return digests
 
 
-def _share_of(call: m.Call, frames: Sequence[Frame], targets: int, share: int) -> tuple[m.Call, Sequence[Frame]]:
-    """The part of a call that goes to one child."""
-    wire = bitset.to_wire(share)
+def _parts_by_rank(call: m.Call, frames: Sequence[Frame], targets: int) -> dict[int, tuple[m.Part, Sequence[Frame]]]:
+    """What is each target's own, with its frames; empty if all share everything."""
     if not call.parts:
-        return m.Call(call.request, wire, call.lane, call.function, call.needs, []), frames
+        return {}
     pieces = split_frames([part.frames for part in call.parts], frames)
-    parts: list[m.Part] = []
-    own: list[Frame] = []
-    for rank, part, piece in zip(bitset.ranks_of(targets), call.parts, pieces, strict=True):
-        if share >> rank & 1:
-            parts.append(part)
-            own.extend(piece)
-    return m.Call(call.request, wire, call.lane, call.function, call.needs, parts), own
+    return dict(zip(bitset.ranks_of(targets), zip(call.parts, pieces, strict=True), strict=True))
+
+
+def _call_with_parts(
+    call: m.Call, parts: dict[int, tuple[m.Part, Sequence[Frame]]], child: Neighbour, share: int
+) -> tuple[m.Call, list[Frame]]:
+    """The call that goes to one child, with its targets' own parts."""
+    own = [parts[rank] for rank in bitset.ranks_of(share)]
+    frames = [frame for _, piece in own for frame in piece]
+    return _call_on(call, child, share, [part for part, _ in own]), frames
+
+
+def _call_on(call: m.Call, child: Neighbour, share: int, parts: list[m.Part]) -> m.Call:
+    """The call on the targets that one child has."""
+    return m.Call(call.request, bitset.to_wire(share, child.first), call.lane, call.function, call.needs, parts)

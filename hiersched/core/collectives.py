@@ -8,7 +8,7 @@ So every request ends, and each scheduler sends one message per request up, what
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from hiersched.kernels import bitset
 from hiersched.limits import COALESCE_BYTES_MAX
@@ -25,8 +25,8 @@ class OpenRequest:
     request: TaskId
     asker: Link
     pending: int
-    chunks: list[tuple[Chunk, Sequence[Frame]]] = field(default_factory=list)
-    losses: dict[tuple[int, str], int] = field(default_factory=dict)
+    chunks: list[tuple[Chunk, Sequence[Frame]]]
+    losses: dict[tuple[int, str], int]
 
 
 class Gather:
@@ -38,7 +38,7 @@ class Gather:
 
     def begin(self, request: TaskId, asker: Link, targets: int) -> OpenRequest:
         """Start waiting for `targets`."""
-        entry = OpenRequest(request, asker, targets)
+        entry = OpenRequest(request, asker, targets, [], {})
         self.open[request] = entry
         return entry
 
@@ -148,6 +148,8 @@ def _by_rank(item: tuple[int, Frame]) -> int:
 
 def _ranks_in(reply: Reply) -> int:
     """All ranks a reply speaks for."""
+    if len(reply.chunks) == 1 and not reply.losses:
+        return bitset.from_wire(reply.chunks[0].ranks)
     ranks = 0
     for chunk in reply.chunks:
         ranks |= bitset.from_wire(chunk.ranks)

@@ -1,10 +1,11 @@
 """Which child gets the next task, and how many at a time.
 
 Credit is counted in engines: a child with 32 engines has 32 to give. A task that runs for d seconds takes
-d / (d + WINDOW_S) of an engine, so short ones are sent ahead in batches worth about WINDOW_S of work and no engine waits
-a round trip between them. A child takes tasks while it has any credit left; a task that takes nearly a whole engine
-counts as taking all of it, so that long ones travel alone. d is learnt per function: mean plus four mean deviations (as TCP's timer, Jacobson 1988), so that one
-function with uneven durations is not sent far ahead. A function never seen counts as long.
+d / (d + WINDOW_S) of an engine, so short ones are sent ahead in batches worth about WINDOW_S of work and no engine
+waits a round trip between them. A child takes tasks while it has any credit left; what takes nearly a whole engine
+counts as all of it, so that long tasks travel alone. d is learnt per function: mean plus four mean deviations (as TCP's
+timer, Jacobson 1988), so that one function with uneven durations is not sent far ahead. A function never seen counts as
+long.
 
 The same rule holds at every level, so a scheduler is handed hardly more long tasks than it has engines: what waits,
 waits at the root, where any engine can take it.

@@ -93,12 +93,6 @@ class Membership:
 
     # --- whether they live ---
 
-    def heard(self, link: Link, now: float) -> None:
-        """Something came from a neighbour."""
-        neighbour = self.children.get(link) or self.clients.get(link)
-        if neighbour is not None:
-            neighbour.heard_s = now
-
     def heard_parent(self, now: float) -> None:
         """Something came from the parent."""
         self._parent_heard_s = now

@@ -11,10 +11,11 @@ from hiersched.protocol.messages import Message
 
 
 class Outbox:
-    """Effects to be. counts: of what the scheduler did since it started."""
+    """Effects to be. counts: of what the scheduler did since it started; messages_out: sent since then."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
+        self.messages_out = 0
         self._effects: list[Effect] = []
 
     def add(self, effect: Effect) -> None:
@@ -23,12 +24,12 @@ class Outbox:
 
     def send(self, link: Link, message: Message, frames: Sequence[Frame] = ()) -> None:
         """One more message."""
+        self.messages_out += 1
         self._effects.append(Send(link, message, frames))
 
     def take(self) -> list[Effect]:
         """The effects so far; none are left."""
-        effects, self._effects = self._effects, []
-        for effect in effects:
-            if type(effect) is Send:
-                self.counts["messages_out"] += 1
+        effects = self._effects
+        if effects:
+            self._effects = []
         return effects

@@ -63,6 +63,7 @@ class SchedulerCore:
         self.calls = Calls(self._outbox, self._router, self.blobs)
         self.work = Work(self._outbox, self.membership, self.blobs)
         self.surveys = Surveys(self._outbox)
+        self._messages_in = 0
         self._joined = 0
         self._left = 0
         self._left_reason = ""
@@ -143,8 +144,9 @@ class SchedulerCore:
 
     def _on_drained(self, event: Drained, now: float) -> None:
         """Hand out tasks, pass on results, tell who came and went."""
-        self.work.hand_out()
-        self.work.pass_on()
+        if self.work.busy:
+            self.work.hand_out()
+            self.work.pass_on()
         if self._joined or self._left:
             news = m.Members(bitset.to_wire(self._joined), bitset.to_wire(self._left), self._left_reason)
             for link in self.membership.clients if self.place.is_root else [PARENT]:
@@ -156,11 +158,12 @@ class SchedulerCore:
 
     def _on_received(self, event: Received, now: float) -> None:
         link, message = event.link, event.message
-        self._outbox.counts["messages_in"] += 1
+        self._messages_in += 1
         membership = self.membership
-        if link in membership.children:
+        child = membership.children.get(link)
+        if child is not None:
             handler = self._from_below.get(type(message))
-            membership.heard(link, now)
+            child.heard_s = now
         elif link in membership.clients:
             handler = self._from_above.get(type(message))
         elif link == PARENT and not self.place.is_root:
@@ -281,6 +284,8 @@ class SchedulerCore:
     def counters(self) -> list[Level]:
         """What this scheduler has counted and holds, as a table of one level."""
         counts = dict(self._outbox.counts)
+        counts["messages_in"] = self._messages_in
+        counts["messages_out"] = self._outbox.messages_out
         counts["late"] = counts.get("late", 0) + self.calls.gather.late
         counts["engines"] = sum(child.role == "engine" for child in self.membership.children.values())
         counts["tasks_waiting"] = len(self.work.dispatcher)

@@ -64,6 +64,11 @@ class Work:
         self._withdraw(self.dispatcher.owned_by(link), link)
         self._results.pop(link, None)
 
+    @property
+    def busy(self) -> bool:
+        """Something waits to be handed out or passed on."""
+        return bool(self.dispatcher.flights or self._results)
+
     def hand_out(self) -> None:
         """Give waiting tasks to children that have credit."""
         if not len(self.dispatcher):

@@ -34,7 +34,6 @@ from hiersched.protocol.framing import Frame, split_frames
 from hiersched.runtime.driver import link_of
 from hiersched.runtime.zmq_link import Uplink, context
 
-
 _NO_BLOBS: Mapping[m.Digest, Any] = {}
 
 
@@ -199,8 +198,8 @@ class Engine:
 
     def _flush(self) -> None:
         """Send the results that have gathered."""
-        self._flushed_s = time.perf_counter()
         if self._results:
+            self._flushed_s = time.perf_counter()
             self._uplink.send(m.Results(self._results), self._result_frames)
             self._results, self._result_frames = [], []
 

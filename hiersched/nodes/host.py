@@ -9,7 +9,6 @@ only once: each engine gets a fair share of the cores.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
 import shutil
@@ -20,7 +19,7 @@ import msgspec
 from hiersched.core.topology import Child
 from hiersched.runtime import connection
 from hiersched.runtime.nursery import Nursery
-from hiersched.runtime.spawn import HostConfig, log_path
+from hiersched.runtime.spawn import HostConfig, log_path, remove_log
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -44,8 +43,7 @@ def main() -> int:
     try:
         return _run(config)
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            connection.path_of(config.cluster).unlink()
+        connection.remove(connection.path_of(config.cluster), config.key)
         shutil.rmtree(config.directory, ignore_errors=True)
 
 
@@ -74,7 +72,7 @@ def _run(config: HostConfig) -> int:
         nursery.watch_owner(config.owner)
     births["shell"] = _prepare(config.preload)
     nursery.serve()
-    log_path(config.cluster).unlink(missing_ok=True)
+    remove_log(log_path(config.cluster), os.fstat(sys.stdout.fileno()))
     return 0
 
 

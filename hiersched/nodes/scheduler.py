@@ -54,9 +54,14 @@ class _NurserySpawner:
         if child is not None:
             self.client.end(child.kind, child.first)
 
+    def watches(self, link: Link) -> bool:
+        return link in self._links
+
     def _on_ended(self, child: Child, reason: str) -> None:
         assert self.driver is not None
         self._links.pop(link_of(child), None)
+        if child.kind == "scheduler":  # what is read where an engine is meant
+            reason = f"its scheduler was lost: {reason}"
         self.driver.on_child_ended(link_of(child), reason)
 
 
@@ -131,6 +136,7 @@ def _announce(facts: ClusterFacts, ports: list[Port], gate: Gate | None, ready: 
         address=ports[0].address,
         host=socket.gethostname(),
         pid=os.getpid(),
+        nursery=os.getppid(),
         tcp_address=ports[1].address if gate is not None else None,
         curve=gate.keys if gate is not None else None,
     )

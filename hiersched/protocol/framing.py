@@ -72,10 +72,11 @@ def decode(first: bytes, others: Sequence[Frame] = ()) -> tuple[m.Message, Seque
         message = _decode(memoryview(first)[start:end])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError) as error:  # TypeError: a map as a key
         raise ProtocolError(f"not a message: {error}") from None
-    frames = _inlined(first, inlined, end)
+    frames = _inlined(first, inlined, end) if inlined or end != len(first) else []
     if others:
         frames.extend(others)
-    announced = _FRAMES_OF.get(type(message), _no_frames)(message)
+    frames_of = _FRAMES_OF.get(type(message))
+    announced = 0 if frames_of is None else frames_of(message)
     if announced is not None and announced != len(frames):
         raise ProtocolError(f"{type(message).__name__} announces {announced} frames and came with {len(frames)}")
     return message, frames
@@ -101,11 +102,7 @@ def _refuse_prefix(header: bytes) -> None:
     )
 
 
-# How many payload frames each kind of message announces; None: any number.
-
-
-def _no_frames(message: m.Message) -> int | None:
-    return 0
+# How many payload frames a message announces; None: any number. Kinds that are not listed carry none.
 
 
 def _call_frames(message: m.Call) -> int | None:

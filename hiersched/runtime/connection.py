@@ -7,6 +7,7 @@ by the process it names.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from pathlib import Path
@@ -19,13 +20,17 @@ from hiersched.runtime.keys import CurveKeys
 
 
 class Connection(msgspec.Struct, frozen=True, kw_only=True):
-    """How to reach a root. address: ipc, for peers on `host`; tcp_address, curve: for others, if it listens there."""
+    """How to reach a root. address: ipc, for peers on `host`; tcp_address, curve: for others, if it listens there.
+
+    pid: the root. nursery: the process that ends last, when all others of the cluster on its host have ended.
+    """
 
     cluster: str
     key: str
     address: str
     host: str
     pid: int
+    nursery: int
     protocol: int = PROTOCOL_VERSION
     tcp_address: str | None = None
     curve: CurveKeys | None = None
@@ -74,19 +79,38 @@ def read(path: Path) -> Connection:
     return connection
 
 
+def remove(path: Path, key: str) -> None:
+    """Remove the file if it is of the cluster with this key, and not of another that has taken the name since."""
+    try:
+        connection = msgspec.json.decode(path.read_bytes(), type=Connection)
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return
+    if connection.key == key:
+        path.unlink(missing_ok=True)
+
+
 def names() -> list[str]:
     """Clusters of this user that have a connection file, the oldest first."""
-    return [path.stem for path in sorted(clusters_directory().glob("*.json"), key=lambda path: path.stat().st_mtime)]
+    ages = {}
+    for path in clusters_directory().glob("*.json"):
+        with contextlib.suppress(FileNotFoundError):  # its cluster has just ended
+            ages[path.stem] = path.stat().st_mtime_ns
+    return sorted(ages, key=ages.__getitem__)
 
 
 def newest() -> Path:
-    """The connection file written last. Raises ConnectionFileError if there is none."""
-    found = [path_of(name) for name in names()]
-    if not found:
-        raise ConnectionFileError(
-            f"no cluster runs: {clusters_directory()} holds no connection file. Start one with `hiersched start -n 4`."
-        )
-    return found[-1]
+    """The connection file written last by a cluster that runs. Raises ConnectionFileError if none does."""
+    problem: ConnectionFileError | None = None
+    for name in reversed(names()):
+        try:
+            read(path_of(name))
+        except ConnectionFileError as error:
+            problem = problem or error
+        else:
+            return path_of(name)
+    raise problem or ConnectionFileError(
+        f"no cluster runs: {clusters_directory()} holds no connection file. Start one with `hiersched start -n 4`."
+    )
 
 
 def is_local(connection: Connection) -> bool:

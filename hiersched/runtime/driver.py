@@ -7,8 +7,10 @@ that no neighbour starves another, and then says `Drained`.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
+from socket import gethostname
 from typing import Any, Protocol
 
 from tornado.ioloop import IOLoop
@@ -18,8 +20,8 @@ from hiersched.core.scheduler import SchedulerCore
 from hiersched.core.topology import Child
 from hiersched.errors import ProtocolError, VersionMismatch
 from hiersched.limits import EVENTS_PER_STEP_MAX, START_TIMEOUT_S
-from hiersched.protocol.messages import Message, Refused
-from hiersched.runtime.zmq_link import Port, Unreachable, Uplink
+from hiersched.protocol.messages import Hello, Message, Refused
+from hiersched.runtime.zmq_link import Gone, Port, Unreachable, Uplink
 
 
 class Spawner(Protocol):
@@ -30,6 +32,9 @@ class Spawner(Protocol):
 
     def end(self, link: e.Link) -> None:
         """See to it that the child's process is gone."""
+
+    def watches(self, link: e.Link) -> bool:
+        """Whether it will tell of this child's end."""
 
 
 def link_of(child: Child) -> e.Link:
@@ -50,6 +55,8 @@ class Driver:
         self._spawner = spawner
         self._port_of: dict[e.Link, Port] = {}
         self._awaited: dict[e.Link, Child] = {}
+        self._clients: dict[e.Link, int] = {}  # pidfds of clients on this host
+        self._host = gethostname()
         self._loop = IOLoop.current()
         self._wake: object | None = None
         self._wake_s = float("inf")
@@ -76,6 +83,8 @@ class Driver:
         """Stop listening."""
         for socket in self._sockets:
             self._loop.remove_handler(socket.fileno())
+        for link in list(self._clients):
+            self._unwatch_client(link)
 
     def say(self, link: e.Link, message: Message) -> None:
         """A last word to a neighbour, outside the core; lost if it is gone."""
@@ -114,6 +123,8 @@ class Driver:
                 return True
             link, message, frames = received
             if socket is not self._uplink:
+                if link not in self._port_of and type(message) is Hello:
+                    self._watch_client(link, message)
                 self._port_of[link] = socket  # type: ignore[assignment]
                 if self._awaited:
                     self._awaited.pop(link, None)
@@ -128,6 +139,29 @@ class Driver:
                 socket.send(error.link, Refused("VersionMismatch", str(error)))  # type: ignore[union-attr]
             except Unreachable:
                 return  # it did not wait for the answer
+
+    def _watch_client(self, link: e.Link, hello: Hello) -> None:
+        """A client that is killed says no bye; if it is on this host, the end of its process is seen."""
+        if hello.role != "client" or hello.host != self._host or link in self._clients:
+            return
+        try:
+            pidfd = os.pidfd_open(hello.pid)
+        except (OSError, OverflowError):  # gone already, or not of our process namespace
+            return
+        self._clients[link] = pidfd
+        self._loop.add_handler(pidfd, lambda *_: self._on_client_ended(link), IOLoop.READ)
+
+    def _unwatch_client(self, link: e.Link) -> None:
+        pidfd = self._clients.pop(link, None)
+        if pidfd is not None:
+            self._loop.remove_handler(pidfd)
+            os.close(pidfd)
+
+    def _on_client_ended(self, link: e.Link) -> None:
+        self._on_readable()  # its bye may wait to be read
+        if link in self._clients:
+            self._unwatch_client(link)
+            self.step(e.LinkDown(link, "its process ended"))
 
     def _look_again(self, more: bool = False) -> None:
         """Using a zmq socket may have eaten the edge that announces new messages: look before sleeping."""
@@ -158,6 +192,8 @@ class Driver:
         try:
             port.send(effect.link, effect.message, effect.frames)
         except Unreachable as error:
+            if isinstance(error, Gone) and self._spawner.watches(effect.link):
+                return None  # its process is ending: the one that watches it will tell why
             self._port_of.pop(effect.link, None)
             return e.LinkDown(effect.link, str(error))
         return None
@@ -190,6 +226,7 @@ class Driver:
 
     def _close(self, effect: e.Close) -> None:
         self._port_of.pop(effect.link, None)
+        self._unwatch_client(effect.link)
         self._spawner.end(effect.link)
 
     def _exit(self, effect: e.Exit) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,10 +14,12 @@ import time
 from pathlib import Path
 
 import msgspec
+import zmq
 
 from hiersched.core.topology import TreePlan
-from hiersched.errors import StartError
+from hiersched.errors import StartError, UserError
 from hiersched.limits import STOP_TIMEOUT_S
+from hiersched.runtime import connection
 from hiersched.runtime.connection import Connection, clusters_directory
 
 _LOG_TAIL_BYTES = 4000
@@ -49,19 +52,29 @@ def log_path(cluster: str) -> Path:
     return clusters_directory() / f"{cluster}.log"
 
 
+def remove_log(log: Path, identity: os.stat_result) -> None:
+    """Remove a log if it is this file still, and not that of another cluster that has taken the name since."""
+    with contextlib.suppress(FileNotFoundError):
+        if os.path.samestat(log.stat(), identity):
+            log.unlink()
+
+
 class HostProcess:
     """The host's first process, started here. It ends, with all it forked, when this object's `owner` pipe closes."""
 
     def __init__(self, config: HostConfig, *, owned: bool) -> None:
         self.cluster = config.cluster
         self.log = log_path(config.cluster)
-        config.directory = tempfile.mkdtemp(prefix="hiersched-")
+        self._key = config.key
+        self._directory = config.directory = _socket_directory(config.engines)
         self._ready, config.ready = os.pipe()
         self._owner = -1
         if owned:
             config.owner, self._owner = os.pipe()
         theirs = [descriptor for descriptor in (config.ready, config.owner) if descriptor >= 0]
+        self.log.unlink(missing_ok=True)  # that of a cluster that was killed
         with self.log.open("wb") as log:
+            self._log_identity = os.fstat(log.fileno())
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "hiersched.nodes.host"],
                 stdin=subprocess.PIPE,
@@ -101,22 +114,22 @@ class HostProcess:
 
     def failed(self, what: str) -> StartError:
         """An error with the end of the log; everything that was started is ended first."""
-        self.stop()
+        self._end()
         text = self.log.read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace") if self.log.exists() else ""
-        self.log.unlink(missing_ok=True)
+        self._sweep()
         return StartError(f"cluster {self.cluster!r} did not start: {what}" + (f"\n{text}" if text else ""))
 
     def stop(self) -> None:
-        """End the host and all it forked; returns when they are gone."""
+        """End the host and all it forked; returns when they are gone, and their files."""
+        self._end()
+        self._sweep()
+
+    def _end(self) -> None:
         if self._ready >= 0:
             os.close(self._ready)
             self._ready = -1
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
-        self.wait_gone()
-
-    def wait_gone(self) -> None:
-        """Wait for the end of a host that was told to stop; make it end when it does not."""
         try:
             self._process.wait(2 * STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
@@ -125,6 +138,25 @@ class HostProcess:
         if self._owner >= 0:
             os.close(self._owner)
             self._owner = -1
+
+    def _sweep(self) -> None:
+        """Remove what a host leaves behind that was killed, or told to end before it was ready."""
+        connection.remove(connection.path_of(self.cluster), self._key)
+        remove_log(self.log, self._log_identity)
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def _socket_directory(engines: int) -> str:
+    """A new directory for sockets. Raises UserError where their paths would be longer than the system allows."""
+    directory = tempfile.mkdtemp(prefix="hiersched-")
+    excess = len(os.fsencode(f"{directory}/scheduler-{engines}-{engines}")) - zmq.IPC_PATH_MAX_LEN
+    if excess > 0:
+        os.rmdir(directory)
+        raise UserError(
+            f"the paths of sockets in {directory} would be {excess} bytes longer than the {zmq.IPC_PATH_MAX_LEN} "
+            "that the system allows: set TMPDIR to a directory with a shorter name"
+        )
+    return directory
 
 
 def ended(pid: int, timeout_s: float) -> bool:

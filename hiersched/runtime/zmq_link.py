@@ -32,7 +32,11 @@ _IMMUTABLE = frozenset({bytes, zmq.Frame})
 
 
 class Unreachable(Exception):
-    """The neighbour has gone, or does not read any more."""
+    """The neighbour does not read any more, or has gone."""
+
+
+class Gone(Unreachable):
+    """The neighbour has closed its connection."""
 
 
 def context() -> zmq.Context[zmq.Socket[bytes]]:
@@ -73,7 +77,9 @@ class _Socket:
 
         Raises ProtocolError or VersionMismatch, with the link in `.link`, for what is not a message of ours.
         """
-        return self.receive() if self._get(_EVENTS) & _POLLIN else None  # asking is cheaper than zmq's exception
+        if self._get(_EVENTS) & _POLLIN:  # asking is cheaper than zmq's exception
+            return self.receive()
+        return None
 
     def receive(self) -> tuple[Link, Message, Sequence[Frame]]:
         """The next message; waits for it. Raises as `receive_nowait`."""
@@ -99,10 +105,10 @@ class _Socket:
     def _send_parts(self, parts: list[Frame], flags: int) -> None:
         """Send the parts of one message; large ones without a copy, if nobody can change them."""
         send = self._send
-        last = len(parts) - 1
-        for place, part in enumerate(parts):
-            more = _SNDMORE if place < last else 0
-            send(part, flags | more, len(part) < INLINE_BYTES_MAX or type(part) not in _IMMUTABLE)
+        last = parts.pop()
+        for part in parts:
+            send(part, flags | _SNDMORE, len(part) < INLINE_BYTES_MAX or type(part) not in _IMMUTABLE)
+        send(last, flags, len(last) < INLINE_BYTES_MAX or type(last) not in _IMMUTABLE)
 
     def close(self) -> None:
         """Close the socket; what is unsent is given its `linger`, none by default."""
@@ -134,7 +140,7 @@ class Port(_Socket):
             raise Unreachable("its queue is full") from None
         except zmq.ZMQError as error:
             if error.errno == zmq.EHOSTUNREACH:
-                raise Unreachable("it closed its connection") from None
+                raise Gone("it closed its connection") from None
             raise
 
     def _encoded(self, message: Message, frames: Sequence[Frame]) -> list[Frame]:

@@ -13,7 +13,7 @@ from hiersched.protocol import messages as m
 from hiersched.protocol.framing import Frame, split_frames
 from hiersched.simulation.network import Edge, Network, Node
 from hiersched.simulation.payload import Bulk, frame_bytes, pack_argument, unpack_answer
-from hiersched.simulation.requests import ERROR_OF, Request
+from hiersched.simulation.requests import ERROR_OF, Outcome, Request
 from hiersched.simulation.scheduler import results_in
 
 Blobs = Mapping[m.Digest, int]  # how many bytes each has
@@ -141,12 +141,15 @@ class SimClient(Node):
     # --- hearing ------------------------------------------------------------------------------------------------------
 
     def receive(self, edge: Edge, link: Link, message: m.Message, frames: Sequence[Frame]) -> None:
-        """Take in a message. What follows from it happens when its handling has taken its time."""
-        if self.ended:
+        """Take a message in; it is handled when that has taken its time."""
+        costs, timeline = self._network.weather.costs, self._network.timeline
+        self._free_s = max(self._free_s, timeline.now_s) + costs.receive_s + costs.result_s * results_in(message)
+        timeline.at(self._free_s, self._handle, (message, frames))
+
+    def _handle(self, parcel: tuple[m.Message, Sequence[Frame]]) -> None:
+        if self.ended or self.ended_s <= self._network.timeline.now_s:
             return
-        costs = self._network.weather.costs
-        self._free_s = max(self._free_s, self._network.timeline.now_s)
-        self._free_s += costs.receive_s + costs.result_s * results_in(message)
+        message, frames = parcel
         kind = type(message)
         if kind is m.Reply:
             self._on_reply(message, frames)  # type: ignore[arg-type]
@@ -166,9 +169,7 @@ class SimClient(Node):
 
     def link_down(self, link: Link, reason: str) -> None:
         """Nothing more will come: what is outstanding ends with ClusterLost."""
-        now_s = self._network.timeline.now_s
-        self._free_s = max(self._free_s, now_s)
-        self.ended_s = min(self.ended_s, self._free_s)
+        self.ended_s = min(self.ended_s, max(self._free_s, self._network.timeline.now_s))
         self.ended = reason
         self.unsent.clear()
         for request in {id(request): request for request, _ in self.open.values()}.values():
@@ -184,20 +185,21 @@ class SimClient(Node):
 
     def _on_reply(self, reply: m.Reply, frames: Sequence[Frame]) -> None:
         request, last = self._open_request(reply.request)[0], False
+        now_s = self._network.timeline.now_s
         pieces = split_frames([chunk.frames for chunk in reply.chunks], frames)
         for chunk, piece in zip(reply.chunks, pieces, strict=True):
             ranks = bitset.ranks_of(bitset.from_wire(chunk.ranks))
             if not chunk.sizes:
-                last = request.settle(request.place_of(ranks[0]), unpack_answer(piece[0]), self._free_s) or last
+                last = request.settle(request.place_of(ranks[0]), unpack_answer(piece[0]), now_s) or last
                 continue
             start, body = 0, memoryview(piece[0])
             for rank, size in zip(ranks, chunk.sizes, strict=True):
                 answer = unpack_answer(body[start : start + size])
-                last = request.settle(request.place_of(rank), answer, self._free_s) or last
+                last = request.settle(request.place_of(rank), answer, now_s) or last
                 start += size
         for loss in reply.losses:
             for rank in bitset.ranks_of(bitset.from_wire(loss.ranks)):
-                last = request.settle(request.place_of(rank), ERROR_OF[loss.code], self._free_s) or last
+                last = request.settle(request.place_of(rank), ERROR_OF[loss.code], now_s) or last
         if last:
             self._close(reply.request)
 
@@ -218,9 +220,9 @@ class SimClient(Node):
         if missing:
             self._send(m.Missing(missing))
 
-    def _settle(self, task_id: m.TaskId, outcome: object) -> None:
+    def _settle(self, task_id: m.TaskId, outcome: Outcome) -> None:
         request, place = self._open_request(task_id)
-        request.settle(place, outcome, self._free_s)  # type: ignore[arg-type]
+        request.settle(place, outcome, self._network.timeline.now_s)
         self._close(task_id)
 
     def _open_request(self, request_id: m.TaskId) -> tuple[Request, int]:

@@ -15,8 +15,8 @@ import msgspec
 
 from hiersched.core.costs import ORDINARY, Costs
 from hiersched.core.effects import PARENT, Link
-from hiersched.errors import UserError
-from hiersched.limits import LINK_DELAY_S_MAX
+from hiersched.errors import Bug, UserError
+from hiersched.limits import LINK_DELAY_S_MAX, LINK_MESSAGES_MAX
 from hiersched.protocol.framing import Frame
 from hiersched.protocol.messages import Message
 from hiersched.simulation.timeline import Timeline
@@ -67,59 +67,59 @@ class Node:
 
 
 class Pipe:
-    """One direction of a link. name: what the receiver calls the sender. under_way: messages sent and not yet there."""
+    """One direction of a link. name: what the receiver calls the sender. held: what waits for a partition to end."""
 
-    __slots__ = ("_last_s", "delay_s", "edge", "held", "name", "network", "receiver", "sender", "under_way")
+    __slots__ = ("_delay_s", "_edge", "_last_s", "_network", "_timeline", "held", "name", "receiver", "sender")
 
     def __init__(self, edge: Edge, sender: Node, receiver: Node, name: Link) -> None:
-        self.edge = edge
-        self.network = edge.network
         self.sender = sender
         self.receiver = receiver
         self.name = name
-        costs = self.network.weather.costs
-        self.delay_s = costs.hop_s if edge.same_host else costs.hop_s + costs.network_s
-        self.under_way = 0
         self.held: Sequence[Parcel] = ()
+        self._edge = edge
+        self._network = edge.network
+        self._timeline = edge.network.timeline
+        costs = edge.network.weather.costs
+        self._delay_s = costs.hop_s if edge.same_host else costs.hop_s + costs.network_s
         self._last_s = 0.0
 
     def send(self, left_s: float, message: Message, frames: Sequence[Frame] = ()) -> None:
         """Put a message in, which leaves the sender at `left_s`; it never does if the sender ends before."""
-        network = self.network
+        network = self._network
         if network.weather.breaks and network.rng.random() < network.weather.breaks:
-            network.snap(self.edge)
+            network.snap(self._edge)
         self._carry((left_s, message, frames), left_s)
 
-    def heal(self, now_s: float) -> None:
+    def heal(self) -> None:
         """The partition is over: what waited sets out again."""
         held, self.held = self.held, ()
         for parcel in held:
-            self.under_way -= 1
-            self._carry(parcel, now_s)
+            self._carry(parcel, self._timeline.now_s)
 
     def _carry(self, parcel: Parcel, start_s: float) -> None:
-        network = self.network
-        arrival_s = start_s + self.delay_s
-        if network.weather.jitter_s:
-            arrival_s += network.rng.random() * network.weather.jitter_s
+        arrival_s = start_s + self._delay_s
+        jitter_s = self._network.weather.jitter_s
+        if jitter_s:
+            arrival_s += self._network.rng.random() * jitter_s
         if arrival_s < self._last_s:
             arrival_s = self._last_s
         self._last_s = arrival_s
-        self.under_way += 1
-        network.timeline.at(arrival_s, self._arrive, parcel)
+        self._timeline.at(arrival_s, self._arrive, parcel)
 
     def _arrive(self, parcel: Parcel) -> None:
         left_s, message, frames = parcel
-        edge = self.edge
+        edge = self._edge
         if edge.cut:
-            self.held = [*self.held, parcel]
-            return
-        self.under_way -= 1
-        if edge.broken or left_s > self.sender.ended_s:
+            self._hold(parcel)
             return
         receiver = self.receiver
-        if receiver.ended_s > self.network.timeline.now_s:
+        if not edge.broken and left_s <= self.sender.ended_s and receiver.ended_s > self._timeline.now_s:
             receiver.receive(edge, self.name, message, frames)
+
+    def _hold(self, parcel: Parcel) -> None:
+        self.held = [*self.held, parcel]
+        if len(self.held) > LINK_MESSAGES_MAX:
+            raise Bug(f"{len(self.held)} messages wait in the link of {self.name!r}, more than {LINK_MESSAGES_MAX}")
 
 
 class Edge:
@@ -169,8 +169,8 @@ class Network:
         for edge in edges:
             edge.cut -= 1
             if not edge.cut:
-                edge.down.heal(self.timeline.now_s)
-                edge.up.heal(self.timeline.now_s)
+                edge.down.heal()
+                edge.up.heal()
 
     def snap(self, edge: Edge) -> None:
         """A link breaks; both ends notice."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -44,7 +45,7 @@ def test_parts_are_even_adjoin_and_are_found_by_what_they_hold(first, size, part
     last = first + size
     edges = [part(first, last, parts, place) for place in range(parts)]
     assert (edges[0][0], edges[-1][1]) == (first, last)
-    assert all(left[1] == right[0] for left, right in zip(edges, edges[1:], strict=False))
+    assert all(left[1] == right[0] for left, right in pairwise(edges))
     sizes = [end - start for start, end in edges]
     assert max(sizes) - min(sizes) <= 1
     for item in {first, last - 1, first + size // 3}:

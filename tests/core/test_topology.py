@@ -116,7 +116,7 @@ def test_the_chosen_tree_is_nearly_as_good_as_the_best_on_unequal_hosts():
 def test_the_chosen_tree_is_as_good_as_the_best_for_every_size(name, cores):
     sizes = [*range(1, 130), *sorted({round(100_000 ** (i / 200)) for i in range(85, 201)})]
     worst = max((worse_than_best([Host("a", engines, cores)], COSTS[name]), engines) for engines in sizes)
-    assert worst[0] < 0.02, worst
+    assert worst[0] < 0.03, worst
 
 
 @pytest.mark.parametrize("engines", [1, 2, 4, 8, 16, 24])

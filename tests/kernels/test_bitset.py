@@ -57,6 +57,12 @@ def test_a_set_survives_the_wire_in_as_few_bytes_as_its_span_needs(ranks):
     assert len(body) == (max(ranks) // 8 - min(ranks) // 8 + 1 if ranks else 0)
 
 
+@given(all_sets, st.integers(0, 4096))
+def test_knowing_a_rank_that_none_is_below_changes_nothing_on_the_wire(ranks, least):
+    bits = bitset.of_ranks(rank for rank in ranks if rank >= least)
+    assert bitset.to_wire(bits, least) == bitset.to_wire(bits)
+
+
 @given(st.integers(0, 500), st.binary(max_size=64))
 def test_whatever_the_wire_brings_is_a_set_with_one_shortest_form(offset, body):
     bits = bitset.from_wire((offset, body))
