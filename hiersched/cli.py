@@ -73,9 +73,33 @@ def _add_shape(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_simulation(parser: argparse.ArgumentParser) -> None:
+    """The fields of simulation.report.Scenario."""
     parser.add_argument("--engines", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same run")
     _add_shape(parser)
+    parser.add_argument("--slots-per-host", type=int, default=64, help="engines of one host")
+    parser.add_argument("--run-s", type=float, default=0.0, help="how long the call runs on each engine, s")
+    parser.add_argument("--tasks", type=int, default=0, help="load-balanced tasks besides")
+    parser.add_argument("--task-s", type=float, default=0.01, help="how long each of them runs, s")
+    parser.add_argument("--kill", type=int, default=0, metavar="N", help="engines that die meanwhile")
+    parser.add_argument("--kill-schedulers", type=int, default=0, metavar="N", help="sub-schedulers that die meanwhile")
+    parser.add_argument("--slow", type=int, default=0, metavar="N", help="engines that are ten times slower")
+    parser.add_argument(
+        "--partition",
+        action="append",
+        default=[],
+        dest="partitions",
+        metavar="LEVEL[:COUNT[:SECONDS]]",
+        help="cut schedulers of a level off from above",
+    )
+    parser.add_argument("--jitter-s", type=float, default=0.0, help="random delay added to each hop, at most, s")
+    parser.add_argument("--breaks", type=float, default=0.0, help="chance that a message breaks its link")
+    parser.add_argument(
+        "--checked",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="check every invariant after every event; by default if the world is small",
+    )
 
 
 # --- commands ---------------------------------------------------------------------------------------------------------
@@ -154,7 +178,11 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 def _sim(options: argparse.Namespace) -> None:
-    raise SystemExit(2)
+    from hiersched.simulation.report import Scenario, render, run_simulation
+
+    fields = {name: getattr(options, name) for name in Scenario.__struct_fields__}
+    fields["partitions"] = tuple(options.partitions)
+    print(render(run_simulation(Scenario(**fields))))
 
 
 # --- what is shown ----------------------------------------------------------------------------------------------------

@@ -121,9 +121,7 @@ class CompositeError(TaskError):
     errors: {engine id: TaskError}; results: one item per target, in target order, None where it failed.
     """
 
-    def __init__(
-        self, message: str, errors: dict[int, Exception], results: list[Any] | None = None
-    ) -> None:
+    def __init__(self, message: str, errors: dict[int, Exception], results: list[Any] | None = None) -> None:
         super().__init__(message)
         self.errors = errors
         self.results = results

@@ -8,12 +8,8 @@ KIB = 1024
 MIB = 1024 * KIB
 
 # The tree.
-FANOUT_MAX = (
-    64  # children of one scheduler; keeps every mask, queue and reply table small
-)
-LEAF_ENGINES_MAX = (
-    64  # engines of one leaf scheduler: the serial part of every collective
-)
+FANOUT_MAX = 64  # children of one scheduler; keeps every mask, queue and reply table small
+LEAF_ENGINES_MAX = 64  # engines of one leaf scheduler: the serial part of every collective
 ENGINES_MAX = 1_000_000
 CLIENTS_MAX = 64  # clients of one root
 
@@ -23,18 +19,13 @@ FRAME_BYTES_MAX = 4 * 1024 * MIB
 FRAMES_MAX = 65_536  # frames of one message
 FRAMES_INLINED_MAX = 256  # of them, how many may ride with the message in its first part
 INLINED_FRAME_BYTES_MAX = 8 * KIB  # and how large each of these may be
-INLINE_BYTES_MAX = (
-    64 * KIB
-)  # a buffer at least this large travels as a content-addressed blob
-COALESCE_BYTES_MAX = (
-    8 * KIB
-)  # replies smaller than this are joined into one frame at the leaf
+INLINE_BYTES_MAX = 64 * KIB  # a buffer at least this large travels as a content-addressed blob
+COALESCE_BYTES_MAX = 8 * KIB  # replies smaller than this are joined into one frame at the leaf
 
 # Queues.
-TASKS_IN_FLIGHT_PER_CLIENT_MAX = (
-    20_000  # what a client may have at the root; the rest waits in the client
-)
-TASKS_PER_MESSAGE_MAX = 2_048
+TASKS_IN_FLIGHT_PER_CLIENT_MAX = 20_000  # what a client may have at the root; the rest waits in the client
+TASKS_PER_MESSAGE_MAX = 2_048  # tasks or results
+PAYLOAD_BYTES_PER_MESSAGE_MAX = 4 * MIB  # of their payloads together, unless one alone is larger
 REQUESTS_OPEN_MAX = 100_000  # collectives a scheduler holds open at one time
 EVENTS_PER_STEP_MAX = 256  # messages drained from one socket before effects are flushed
 LINK_MESSAGES_MAX = 100_000  # high-water mark of one link, messages
@@ -44,9 +35,7 @@ OUTPUT_BYTES_MAX = 64 * MIB  # captured stdout or stderr of one call
 BLOB_STORE_BYTES_MAX = 1024 * MIB  # of one scheduler
 BLOB_ENGINE_BYTES_MAX = 256 * MIB  # of one engine
 BLOBS_HELD_MAX = 65_536  # digests remembered per child
-FUNCTIONS_CACHED_MAX = (
-    1_024  # packed functions per client, and unpacked ones per engine
-)
+FUNCTIONS_CACHED_MAX = 1_024  # packed functions per client, and unpacked ones per engine
 FUNCTIONS_CACHED_BYTES_MAX = 64 * MIB  # of those functions, as packed
 
 # Time.
@@ -76,9 +65,8 @@ CANCEL_TIMEOUT_S = 0.05  # from asking to cancel a task to taking it as running
 assert LOST_AFTER_S > BEAT_PERIOD_S + LINK_DELAY_S_MAX
 assert FRAMES_INLINED_MAX * INLINED_FRAME_BYTES_MAX < HEADER_BYTES_MAX // 2
 assert COALESCE_BYTES_MAX < INLINE_BYTES_MAX < HEADER_BYTES_MAX < FRAME_BYTES_MAX
-assert FANOUT_MAX**3 * LEAF_ENGINES_MAX >= ENGINES_MAX, (
-    "three levels of schedulers reach every engine"
-)
+assert PAYLOAD_BYTES_PER_MESSAGE_MAX + FRAMES_INLINED_MAX * INLINED_FRAME_BYTES_MAX < HEADER_BYTES_MAX // 2
+assert FANOUT_MAX**3 * LEAF_ENGINES_MAX >= ENGINES_MAX, "three levels of schedulers reach every engine"
 assert TASKS_PER_MESSAGE_MAX <= TASKS_IN_FLIGHT_PER_CLIENT_MAX
 assert MAP_CHUNK_S_MIN < MAP_CHUNK_S
 assert MAP_CHUNKS_OUTSTANDING_MAX <= TASKS_IN_FLIGHT_PER_CLIENT_MAX

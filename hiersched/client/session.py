@@ -235,7 +235,13 @@ class Session:
     # --- sending; under the lock --------------------------------------------------------------------------------------
 
     def _submit(
-        self, targets: tuple[int, ...], request: tuple[Any, ...], blobs: dict[bytes, Any], frames: Sequence[Frame], *, wake: bool
+        self,
+        targets: tuple[int, ...],
+        request: tuple[Any, ...],
+        blobs: dict[bytes, Any],
+        frames: Sequence[Frame],
+        *,
+        wake: bool,
     ) -> Pending:
         with self._lock:
             self._check_open()

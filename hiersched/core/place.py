@@ -40,6 +40,8 @@ class Place(msgspec.Struct, frozen=True):
             return self._client_refusal(membership)
         if not self.first <= hello.first < hello.last <= self.last:
             return Refused("PlanError", f"ranks {hello.first}..{hello.last - 1} do not belong to this scheduler")
+        if hello.role == "engine" and hello.last != hello.first + 1:
+            return Refused("PlanError", f"an engine stands for one rank, not for {hello.first}..{hello.last - 1}")
         if membership.has_range(hello.first, hello.last) is not None:
             return Refused("PlanError", f"ranks {hello.first}..{hello.last - 1} are taken")
         if len(membership.children) >= max(FANOUT_MAX, LEAF_ENGINES_MAX):

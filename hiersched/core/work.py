@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from hiersched.core.blobs import BlobLedger
 from hiersched.core.dispatch import Dispatcher, Flight
-from hiersched.core.effects import Link
+from hiersched.core.effects import PARENT, Link
 from hiersched.core.membership import Membership, Neighbour
 from hiersched.core.outbox import Outbox
-from hiersched.limits import CLIENTS_MAX, TASKS_IN_FLIGHT_PER_CLIENT_MAX, TASKS_PER_MESSAGE_MAX
+from hiersched.limits import CLIENTS_MAX, TASKS_IN_FLIGHT_PER_CLIENT_MAX
 from hiersched.protocol import messages as m
-from hiersched.protocol.framing import Frame
+from hiersched.protocol.framing import Frame, batches
 
 
 class Work:
@@ -74,25 +74,22 @@ class Work:
         if not len(self.dispatcher):
             return
         for child, flights in self.dispatcher.assign(self._membership.children.values()):
-            for start in range(0, len(flights), TASKS_PER_MESSAGE_MAX):
-                self._send(child, flights[start : start + TASKS_PER_MESSAGE_MAX])
+            tasks = [flight.task for flight in flights]
+            frames = [frame for flight in flights for frame in flight.frames]
+            for these, theirs in batches(tasks):
+                self._blobs.supply(child.link, sorted(_digests_of(tasks[these])), self._outbox)
+                self._outbox.send(child.link, m.Tasks(tasks[these]), frames[theirs])
         if len(self.dispatcher) and not self._membership.members:
             for flight in self.dispatcher.drain():  # to be run elsewhere, or reported
                 self._end(flight.owner, flight.task.id, m.ENGINE_UNKNOWN, "no engine is left")
 
     def pass_on(self) -> None:
-        """Send the results that have gathered."""
+        """Send the results that have gathered to those who still wait for them."""
         for link, (results, frames) in self._results.items():
-            self._outbox.send(link, m.Results(results), frames)
+            if link == PARENT or link in self._membership.clients:
+                for these, theirs in batches(results):
+                    self._outbox.send(link, m.Results(results[these]), frames[theirs])
         self._results.clear()
-
-    def _send(self, child: Neighbour, batch: Sequence[Flight]) -> None:
-        tasks = [flight.task for flight in batch]
-        frames: list[Frame] = []
-        for flight in batch:
-            frames.extend(flight.frames)
-        self._blobs.supply(child.link, sorted(_digests_of(tasks)), self._outbox)
-        self._outbox.send(child.link, m.Tasks(tasks), frames)
 
     def _withdraw(self, ids: Sequence[m.TaskId], owner: Link) -> list[Flight]:
         withdrawn, further = self.dispatcher.cancel(ids, owner)

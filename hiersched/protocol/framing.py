@@ -13,13 +13,20 @@ that the frames are exactly those the message announces. Everything wrong ends i
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
 
 from hiersched.errors import ProtocolError, VersionMismatch
-from hiersched.limits import FRAMES_INLINED_MAX, FRAMES_MAX, HEADER_BYTES_MAX, INLINED_FRAME_BYTES_MAX
+from hiersched.limits import (
+    FRAMES_INLINED_MAX,
+    FRAMES_MAX,
+    HEADER_BYTES_MAX,
+    INLINED_FRAME_BYTES_MAX,
+    PAYLOAD_BYTES_PER_MESSAGE_MAX,
+    TASKS_PER_MESSAGE_MAX,
+)
 from hiersched.protocol import messages as m
 
 PROTOCOL_VERSION = 1
@@ -139,6 +146,21 @@ _FRAMES_OF: dict[type, Callable[[Any], int | None]] = {
     m.Results: _results_frames,
     m.Blob: _one_frame,
 }
+
+
+def batches(items: Sequence[m.Task] | Sequence[m.Result]) -> Iterator[tuple[slice, slice]]:
+    """(which items, which of all their frames) for each message that they fill, as much as one message may carry."""
+    start = size = first_frame = frames = 0
+    for place, item in enumerate(items):
+        full = place - start == TASKS_PER_MESSAGE_MAX or frames + item.frames > FRAMES_MAX
+        if full or (size + len(item.payload) > PAYLOAD_BYTES_PER_MESSAGE_MAX and place > start):
+            yield slice(start, place), slice(first_frame, first_frame + frames)
+            start, first_frame = place, first_frame + frames
+            size = frames = 0
+        size += len(item.payload)
+        frames += item.frames
+    if items:
+        yield slice(start, len(items)), slice(first_frame, first_frame + frames)
 
 
 def split_frames(counts: Sequence[int], frames: Sequence[Frame]) -> list[Sequence[Frame]]:

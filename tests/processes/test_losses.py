@@ -167,7 +167,9 @@ def test_a_scheduler_that_is_killed_takes_its_engines_along(rc: Client, gate: Ga
         call.get(DEADLINE_S)
     assert sorted(caught.value.errors) == [2, 3]
     assert all(isinstance(error, EngineLost) for error in caught.value.errors.values())
-    assert all("its scheduler was lost: it was killed by SIGKILL" in str(error) for error in caught.value.errors.values())
+    assert all(
+        "its scheduler was lost: it was killed by SIGKILL" in str(error) for error in caught.value.errors.values()
+    )
     assert caught.value.results is not None
     assert caught.value.results.count("kept") == len(caught.value.results) - 2
     assert not psutil.wait_procs(engines, DEADLINE_S)[1]

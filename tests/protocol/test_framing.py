@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 import tracemalloc
 
@@ -17,9 +18,11 @@ from hiersched.limits import (
     HEADER_BYTES_MAX,
     INLINED_FRAME_BYTES_MAX,
     KIB,
+    PAYLOAD_BYTES_PER_MESSAGE_MAX,
+    TASKS_PER_MESSAGE_MAX,
 )
 from hiersched.protocol import messages as m
-from hiersched.protocol.framing import MAGIC, PROTOCOL_VERSION, Frame, decode, encode, split_frames
+from hiersched.protocol.framing import MAGIC, PROTOCOL_VERSION, Frame, batches, decode, encode, split_frames
 from tests.protocol import arbitrary
 
 LEAD_BYTES = 9
@@ -101,6 +104,37 @@ def test_frames_are_cut_where_the_counts_say(counts):
     pieces = split_frames(counts, frames)
     assert [len(piece) for piece in pieces] == counts
     assert [frame for piece in pieces for frame in piece] == frames
+
+
+sizes_and_frames = st.tuples(st.sampled_from([0, 10, PAYLOAD_BYTES_PER_MESSAGE_MAX // 3]), st.integers(0, 3))
+
+
+@given(st.lists(sizes_and_frames, max_size=12))
+def test_a_batch_is_cut_into_messages_that_may_be_sent_with_each_task_beside_its_frames(items):
+    payloads = {size: bytes(size) for size, _ in items}
+    tasks = [m.Task(number, DIGEST, [], payloads[size], frames) for number, (size, frames) in enumerate(items)]
+    frames = [b"%d" % task.id for task in tasks for _ in range(task.frames)]
+    cuts = [(tasks[these], frames[theirs]) for these, theirs in batches(tasks)]
+    assert [task for some, _ in cuts for task in some] == tasks
+    for some, theirs in cuts:
+        assert some
+        assert theirs == [b"%d" % task.id for task in some for _ in range(task.frames)]
+        assert sum(len(task.payload) for task in some) <= PAYLOAD_BYTES_PER_MESSAGE_MAX
+    for (some, _), (others, _) in itertools.pairwise(cuts):
+        assert sum(len(task.payload) for task in [*some, others[0]]) > PAYLOAD_BYTES_PER_MESSAGE_MAX
+
+
+def test_a_batch_is_cut_by_number_by_frames_and_around_what_is_large():
+    def cut(*items: m.Task) -> list[int]:
+        return [these.stop - these.start for these, _ in batches(items)]
+
+    small, large, wide = (
+        m.Task(1, DIGEST, [], bytes(size), frames) for size, frames in ((1, 0), (2**23, 0), (1, 2**15))
+    )
+    assert cut() == []
+    assert cut(*[small] * (2 * TASKS_PER_MESSAGE_MAX + 1)) == [TASKS_PER_MESSAGE_MAX, TASKS_PER_MESSAGE_MAX, 1]
+    assert cut(large, large, small, small, large) == [1, 1, 2, 1]
+    assert cut(small, wide, wide, wide) == [3, 1]
 
 
 # --- what is not ours is refused --------------------------------------------------------------------------------------

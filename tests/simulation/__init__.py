@@ -1,0 +1,1 @@
+"""The simulation itself, and the real cores in it."""
