@@ -5,7 +5,7 @@
     with hs.Cluster(n=4) as rc:
         rc[:].apply_sync(os.getpid)
 
-Public names are imported when first used, so that engines and schedulers, which need none of them, start fast.
+What takes time to import is imported when it is first used, so that engines and schedulers start fast.
 """
 
 from __future__ import annotations
@@ -13,7 +13,24 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from hiersched.errors import (
+    BlobLost,
+    CapacityError,
+    ClusterLost,
+    CompositeError,
+    ConnectionFileError,
+    EngineLost,
+    HierschedError,
+    NoEngines,
+    NotAuthorised,
+    PackError,
+    PlanError,
+    RemoteError,
+    StartError,
+    TaskCancelled,
+    UnknownEngine,
+    VersionMismatch,
+)
 
 if TYPE_CHECKING:
     from hiersched.client.balanced_view import LoadBalancedView
@@ -24,63 +41,57 @@ if TYPE_CHECKING:
     from hiersched.client.results import AsyncResult
     from hiersched.core.topology import Host, TreePlan, plan_tree
     from hiersched.data.serialize import Reference
-    from hiersched.errors import (
-        BlobLost,
-        CapacityError,
-        ClusterLost,
-        CompositeError,
-        ConnectionFileError,
-        EngineLost,
-        HierschedError,
-        NoEngines,
-        NotAuthorised,
-        PackError,
-        PlanError,
-        RemoteError,
-        StartError,
-        TaskCancelled,
-        UnknownEngine,
-        VersionMismatch,
-    )
+
+__version__ = "0.1.0"
 
 _HOMES = {
-    "client.balanced_view": ("LoadBalancedView",),
-    "client.client": ("Client",),
-    "client.cluster": ("Cluster",),
-    "client.direct_view": ("DirectView",),
-    "client.joblib_backend": ("register_joblib",),
-    "client.results": ("AsyncResult",),
-    "core.topology": ("Host", "TreePlan", "plan_tree"),
-    "data.serialize": ("Reference",),
-    "errors": (
-        "BlobLost",
-        "CapacityError",
-        "ClusterLost",
-        "CompositeError",
-        "ConnectionFileError",
-        "EngineLost",
-        "HierschedError",
-        "NoEngines",
-        "NotAuthorised",
-        "PackError",
-        "PlanError",
-        "RemoteError",
-        "StartError",
-        "TaskCancelled",
-        "UnknownEngine",
-        "VersionMismatch",
-    ),
+    "AsyncResult": "hiersched.client.results",
+    "Client": "hiersched.client.client",
+    "Cluster": "hiersched.client.cluster",
+    "DirectView": "hiersched.client.direct_view",
+    "Host": "hiersched.core.topology",
+    "LoadBalancedView": "hiersched.client.balanced_view",
+    "Reference": "hiersched.data.serialize",
+    "TreePlan": "hiersched.core.topology",
+    "plan_tree": "hiersched.core.topology",
+    "register_joblib": "hiersched.client.joblib_backend",
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = sorted([*_HOME_OF, "__version__"])
+__all__ = [
+    "AsyncResult",
+    "BlobLost",
+    "CapacityError",
+    "Client",
+    "Cluster",
+    "ClusterLost",
+    "CompositeError",
+    "ConnectionFileError",
+    "DirectView",
+    "EngineLost",
+    "HierschedError",
+    "Host",
+    "LoadBalancedView",
+    "NoEngines",
+    "NotAuthorised",
+    "PackError",
+    "PlanError",
+    "Reference",
+    "RemoteError",
+    "StartError",
+    "TaskCancelled",
+    "TreePlan",
+    "UnknownEngine",
+    "VersionMismatch",
+    "__version__",
+    "plan_tree",
+    "register_joblib",
+]
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOME_OF.get(name)
-    if home is None:
+    if name not in _HOMES:
         raise AttributeError(f"module 'hiersched' has no attribute {name!r}")
-    value = getattr(import_module(f"hiersched.{home}"), name)
+    value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
 

@@ -117,7 +117,7 @@ class Session:
         return dict(self._failed_starts)
 
     def wait_for(self, condition: Callable[[], bool], timeout_s: float | None) -> bool:
-        """Receive until `condition()` holds; False if it does not in time. Raises what ended the session, if that did."""
+        """Receive until `condition()` holds; False if it does not in time. Raises what ended the session."""
         self._check_open()
         held = self._pump.wait(lambda: condition() or self._ended is not None, timeout_s)
         if not condition():

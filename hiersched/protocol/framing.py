@@ -151,6 +151,7 @@ _FRAMES_OF: dict[type, Callable[[Any], int | None]] = {
 def batches(items: Sequence[m.Task] | Sequence[m.Result]) -> Iterator[tuple[slice, slice]]:
     """(which items, which of all their frames) for each message that they fill, as much as one message may carry."""
     start = size = first_frame = frames = 0
+    item: m.Task | m.Result
     for place, item in enumerate(items):
         full = place - start == TASKS_PER_MESSAGE_MAX or frames + item.frames > FRAMES_MAX
         if full or (size + len(item.payload) > PAYLOAD_BYTES_PER_MESSAGE_MAX and place > start):

@@ -30,10 +30,10 @@ class Scenario(msgspec.Struct, frozen=True):
     """What to simulate. The defaults: one call on every engine, nothing breaks.
 
     fanout, leaf_engines: as for `plan_tree`; None: chosen by the plan. slots_per_host: engines of one host. run_s: how
-    long the call runs on each engine. tasks, task_s: load-balanced tasks, and how long each runs. kill, kill_schedulers:
-    how many of them end while the work is under way. slow: how many engines are SLOWNESS times slower. partitions:
-    `LEVEL[:COUNT[:SECONDS]]`, so many schedulers of a level cut off from above, for so long or for good. jitter_s, breaks:
-    as for `Weather`. checked: look at every scheduler after each event; None: if the world is small.
+    long the call runs on each engine. tasks, task_s: load-balanced tasks, and how long each runs. kill,
+    kill_schedulers: how many of them end while the work is under way. slow: how many engines are SLOWNESS times slower.
+    partitions: `LEVEL[:COUNT[:SECONDS]]`, so many schedulers of a level cut off from above, for so long or for good.
+    jitter_s, breaks: as for `Weather`. checked: look at every scheduler after each event; None: if the world is small.
     """
 
     engines: int
@@ -115,7 +115,7 @@ class Report(msgspec.Struct, frozen=True):
 
 
 def run_simulation(scenario: Scenario) -> Report:
-    """Run one scenario to its end. Raises PlanError or UserError for numbers that make no sense, Bug if a check fails."""
+    """Run one scenario to its end. Raises PlanError or UserError for senseless numbers, Bug if a check fails."""
     weather = Weather(jitter_s=scenario.jitter_s, breaks=scenario.breaks)
     setup = Setup(
         slots_per_host=scenario.slots_per_host, weather=weather, checked=scenario.checked, replay=scenario.command()
@@ -179,7 +179,7 @@ def predicted_s(world: World, run_s: float = 0.0) -> float:
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """No garbage collection: a large world is one large graph that lives to the end, and looking through it is costly."""
+    """No garbage collection: a large world is one graph that lives to the end, and looking through it is costly."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import os
 import time
 from concurrent.futures import as_completed
 
@@ -15,7 +14,7 @@ from hiersched.client.cluster import Cluster
 from hiersched.client.joblib_backend import register_joblib
 from hiersched.errors import RemoteError, TaskCancelled
 from tests.processes import errands
-from tests.processes.conftest import DEADLINE_S, Gate, in_a_notebook, pids_of
+from tests.processes.conftest import DEADLINE_S, Gate, in_a_notebook
 
 
 def test_tasks_use_every_engine_at_once(rc: Client, gate: Gate) -> None:
