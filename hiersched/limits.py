@@ -16,7 +16,7 @@ CLIENTS_MAX = 64  # clients of one root
 # Frames. A frame above FRAME_BYTES_MAX is refused by the receiver before it is read.
 HEADER_BYTES_MAX = 16 * MIB
 FRAME_BYTES_MAX = 4 * 1024 * MIB
-FRAMES_MAX = 65_536  # frames of one message
+FRAMES_MAX = 2 * 1_048_576  # frames of one message: two large ones from each engine
 FRAMES_INLINED_MAX = 256  # of them, how many may ride with the message in its first part
 INLINED_FRAME_BYTES_MAX = 8 * KIB  # and how large each of these may be
 INLINE_BYTES_MAX = 64 * KIB  # a buffer at least this large travels as a content-addressed blob
@@ -63,6 +63,7 @@ MAP_CHUNKS_OUTSTANDING_MAX = 4_096  # of one map whose chunk size the user chose
 CANCEL_TIMEOUT_S = 0.05  # from asking to cancel a task to taking it as running
 
 assert LOST_AFTER_S > BEAT_PERIOD_S + LINK_DELAY_S_MAX
+assert FRAMES_MAX >= 2 * ENGINES_MAX
 assert FRAMES_INLINED_MAX * INLINED_FRAME_BYTES_MAX < HEADER_BYTES_MAX // 2
 assert COALESCE_BYTES_MAX < INLINE_BYTES_MAX < HEADER_BYTES_MAX < FRAME_BYTES_MAX
 assert PAYLOAD_BYTES_PER_MESSAGE_MAX + FRAMES_INLINED_MAX * INLINED_FRAME_BYTES_MAX < HEADER_BYTES_MAX // 2

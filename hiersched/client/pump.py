@@ -2,8 +2,9 @@
 
 A thread that waits for a result receives messages itself, so that no hand-over between threads lies on a call's way.
 When nobody waits but something is outstanding, a background thread does the same. One thread receives at a time: the
-one that holds `_turn`. It sleeps on descriptors only, so that others can use the socket meanwhile; who has changed
-something that it should know of kicks it awake.
+one that holds `_turn`, which it may take again: a callback that runs while it receives may wait for a result as well.
+It sleeps on descriptors only, so that others can use the socket meanwhile; who has changed something that it should
+know of kicks it awake.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Pump:
         self._look = look
         self._outstanding = outstanding
         self._closed = closed
-        self._turn = threading.Lock()
+        self._turn = threading.RLock()
         self._wanted = threading.Event()
         self._kicks = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._poll = select.poll()

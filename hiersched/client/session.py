@@ -35,7 +35,7 @@ from hiersched.errors import ClusterLost, ConnectionFileError, HierschedError
 from hiersched.kernels import bitset
 from hiersched.limits import CONNECT_TIMEOUT_S, FLUSH_PERIOD_S, TASKS_PER_MESSAGE_MAX
 from hiersched.protocol import messages as m
-from hiersched.protocol.framing import Frame, split_frames
+from hiersched.protocol.framing import Frame, batches, inline, split_frames, whole
 from hiersched.runtime.connection import Connection, is_local
 from hiersched.runtime.zmq_link import Uplink, context
 
@@ -78,7 +78,7 @@ class Session:
         self._ids: list[int] | None = None
         self._failed_starts: dict[int, str] = {}
         self._requests: dict[int, Pending] = {}
-        self._finished: list[Pending] = []
+        self._finished: deque[Pending] = deque()
         self._outbox: deque[tuple[Pending, m.Task, Sequence[Frame]]] = deque()
         self._in_flight = 0
         self._in_flight_max = 0
@@ -151,14 +151,14 @@ class Session:
 
     def task(self, packed: PackedCall) -> Pending:
         """One load-balanced task; the tree picks the engine."""
-        frames = packed.frames
         blobs = packed.blobs
         needs = [digest for digest in blobs if digest != packed.function] if len(blobs) > 1 else []
         with self._lock:
             self._check_open()
             pending = self._new_pending((), blobs)
-            task = m.Task(pending.id, packed.function, needs, bytes(frames[0]), len(frames) - 1)
-            self._outbox.append((pending, task, frames[1:]))
+            payload, rest = inline(packed.frames)
+            task = m.Task(pending.id, packed.function, needs, payload, len(rest))
+            self._outbox.append((pending, task, rest))
             now = time.monotonic()
             if now - self._flushed_s >= FLUSH_PERIOD_S:
                 self._flush(now)
@@ -269,10 +269,12 @@ class Session:
         """Send waiting tasks, as many as the root takes."""
         self._flushed_s = now
         while self._outbox and self._in_flight < self._in_flight_max:
-            count = min(len(self._outbox), self._in_flight_max - self._in_flight, TASKS_PER_MESSAGE_MAX)
+            count = min(len(self._outbox), self._in_flight_max - self._in_flight)
             entries = [self._outbox.popleft() for _ in range(count)]
+            tasks = [entry[1] for entry in entries]
             frames = [frame for entry in entries for frame in entry[2]]
-            self._link.send(m.Tasks([entry[1] for entry in entries]), frames)
+            for which, whose in batches(tasks):
+                self._link.send(m.Tasks(tasks[which]), frames[whose])
             self._in_flight += count
 
     def _after_send(self) -> None:
@@ -321,11 +323,13 @@ class Session:
         self._finish_pending()
 
     def _finish_pending(self) -> None:
-        """Tell who waits for what has become complete."""
-        while self._finished:  # a callback may finish others
-            finished, self._finished = self._finished, []
-            for pending in finished:
-                pending.finish()
+        """Tell who waits for what has become complete. Who is told may wait for another of them, and so come here."""
+        while self._finished:
+            try:
+                pending = self._finished.popleft()
+            except IndexError:  # another thread is telling
+                return
+            pending.finish()
 
     def _on_reply(self, reply: m.Reply, frames: Sequence[Frame]) -> None:
         pending = self._requests.get(reply.request)
@@ -357,7 +361,7 @@ class Session:
                 if result.code:
                     self._lose(pending, result.code, result.rank, result.payload.decode(errors="replace"))
                 else:
-                    pending.settle(result.rank, unpack_outcome([result.payload, *frames[start:end]]))
+                    pending.settle(result.rank, unpack_outcome(whole(result.payload, frames[start:end])))
                     self._complete(pending)
             start = end
 
@@ -375,7 +379,7 @@ class Session:
         joined, left = bitset.from_wire(news.joined), bitset.from_wire(news.left)
         for rank in bitset.ranks_of(left & ~self._members):
             self._failed_starts[rank] = news.reason
-        self._members = (self._members | joined) & ~left
+        self._members = (self._members & ~left) | joined
         self._ids = None
 
     def _on_want(self, want: m.Want, frames: Sequence[Frame]) -> None:

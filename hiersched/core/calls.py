@@ -33,17 +33,19 @@ class Calls:
         if refusal is not None:
             self._outbox.send(link, m.Reply(call.request, [], [m.Loss(call.targets, m.REFUSED, refusal)]))
             return
-        self._blobs.named(link, _digests_of(call))
+        digests = _digests_of(call)
+        self._blobs.named(link, digests)
         shares, unknown = self._router.split(targets)
         self.gather.begin(call.request, link, targets)
-        parts = _parts_by_rank(call, frames, targets)
+        parts = _parts_by_rank(call, frames, targets) if call.parts else {}
         for child, share in shares:
-            own_call, own_frames = call, frames
+            own_call, own_frames, own_digests = call, frames, digests
             if parts and share != targets:
                 own_call, own_frames = _call_with_parts(call, parts, child, share)
+                own_digests = _digests_of(own_call)
             elif share != targets and child.role != "engine":  # an engine knows its own rank
                 own_call = _call_on(call, child, share, [])
-            self._blobs.supply(child.link, _digests_of(own_call), self._outbox)
+            self._blobs.supply(child.link, own_digests, self._outbox)
             self._outbox.send(child.link, own_call, own_frames)
         if unknown:
             self._pass_up(self.gather.lose(call.request, unknown, m.ENGINE_UNKNOWN, "there is no such engine"))
@@ -83,9 +85,7 @@ def _digests_of(call: m.Call) -> list[m.Digest]:
 
 
 def _parts_by_rank(call: m.Call, frames: Sequence[Frame], targets: int) -> dict[int, tuple[m.Part, Sequence[Frame]]]:
-    """What is each target's own, with its frames; empty if all share everything."""
-    if not call.parts:
-        return {}
+    """What is each target's own, with its frames."""
     pieces = split_frames([part.frames for part in call.parts], frames)
     return dict(zip(bitset.ranks_of(targets), zip(call.parts, pieces, strict=True), strict=True))
 

@@ -76,7 +76,7 @@ class SchedulerCore:
             ChildFailed: self._on_child_failed,
             Dropped: self._on_dropped,
         }
-        self._from_above: dict[type, Handler] = {
+        self._from_client: dict[type, Handler] = {
             m.Call: self.calls.on_call,
             m.Tasks: self.work.on_tasks,
             m.Cancel: self.work.on_cancel,
@@ -85,24 +85,27 @@ class SchedulerCore:
             m.Survey: self._on_survey,
             m.Stop: self._on_stop,
             m.Beat: _ignore,
-            m.Welcome: _ignore,
             m.Bye: self._on_bye,
-            m.Refused: self._on_refused,
         }
-        self._from_below: dict[type, Handler] = {
+        self._from_parent = self._from_client | {m.Welcome: _ignore, m.Refused: self._on_refused}
+        self._from_engine: dict[type, Handler] = {
             m.Reply: self._on_reply,
             m.Results: self._on_results,
-            m.Members: self._on_members,
             m.Want: self._on_want,
-            m.Census: self._on_census,
             m.Beat: _ignore,
             m.Bye: self._on_bye,
         }
+        self._from_scheduler = self._from_engine | {m.Members: self._on_members, m.Census: self._on_census}
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """What is to be done about `event`, in order. now: seconds, of a clock that never goes back."""
         self._on_event[type(event)](event, now)
         return self._outbox.take()
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether `Drained` would lead to anything."""
+        return bool(self._joined or self._left or self.work.busy)
 
     # --- events other than messages -----------------------------------------------------------------------------------
 
@@ -144,9 +147,8 @@ class SchedulerCore:
 
     def _on_drained(self, event: Drained, now: float) -> None:
         """Hand out tasks, pass on results, tell who came and went."""
-        if self.work.busy:
-            self.work.hand_out()
-            self.work.pass_on()
+        self.work.hand_out()
+        self.work.pass_on()
         if self._joined or self._left:
             news = m.Members(bitset.to_wire(self._joined), bitset.to_wire(self._left), self._left_reason)
             for link in self.membership.clients if self.place.is_root else [PARENT]:
@@ -162,12 +164,13 @@ class SchedulerCore:
         membership = self.membership
         child = membership.children.get(link)
         if child is not None:
-            handler = self._from_below.get(type(message))
+            handlers = self._from_engine if child.role == "engine" else self._from_scheduler
+            handler = handlers.get(type(message))
             child.heard_s = now
         elif link in membership.clients:
-            handler = self._from_above.get(type(message))
+            handler = self._from_client.get(type(message))
         elif link == PARENT and not self.place.is_root:
-            handler = self._from_above.get(type(message))
+            handler = self._from_parent.get(type(message))
             membership.heard_parent(now)
         elif type(message) is m.Hello:
             handler = self._on_hello
@@ -247,8 +250,9 @@ class SchedulerCore:
         child = self.membership.children[link]
         gone = bitset.from_wire(news.left)
         joined, left = self.membership.change(child, bitset.from_wire(news.joined), gone)
+        never_came = gone & ~left & bitset.of_range(child.first, child.last)
+        self._report_left(left, never_came, news.reason)
         self._joined |= joined
-        self._report_left(left, gone & ~left, news.reason)
 
     def _lose_child(self, link: Link, reason: str) -> None:
         """Settle what a child still owed, so that no caller waits for it."""

@@ -30,7 +30,7 @@ from hiersched.limits import BLOB_ENGINE_BYTES_MAX, BLOB_TIMEOUT_S, FUNCTIONS_CA
 from hiersched.nodes.lanes import EngineShell, Lanes
 from hiersched.nodes.scheduler import ClusterFacts
 from hiersched.protocol import messages as m
-from hiersched.protocol.framing import Frame, split_frames
+from hiersched.protocol.framing import Frame, batches, inline, split_frames, whole
 from hiersched.runtime.driver import link_of
 from hiersched.runtime.zmq_link import Uplink, context
 
@@ -157,14 +157,12 @@ class Engine:
             self._results.append(m.Result(task.id, self._rank, 0, m.BLOB_LOST, text, 0))
             return
         started = time.perf_counter()
-        answer = self._guarded(self._lanes.run_call, task.function, [task.payload, *frames], blobs)
+        answer = self._guarded(self._lanes.run_call, task.function, whole(task.payload, frames), blobs)
         ended = time.perf_counter()
-        head = answer[0]
-        self._results.append(
-            m.Result(task.id, self._rank, int((ended - started) * 1e6), 0, bytes(head), len(answer) - 1)
-        )
-        if len(answer) > 1:
-            self._result_frames.extend([bytes(frame) for frame in answer[1:]])  # the next task may change its memory
+        payload, rest = inline(answer)
+        self._results.append(m.Result(task.id, self._rank, int((ended - started) * 1e6), 0, payload, len(rest)))
+        if rest:
+            self._result_frames.extend([bytes(frame) for frame in rest])  # the next task may change its memory
         self._note_pace(task.function, ended - started)
         if self._work and ended - self._flushed_s >= RESULTS_FLUSH_S:
             self._flush()
@@ -200,7 +198,8 @@ class Engine:
         """Send the results that have gathered."""
         if self._results:
             self._flushed_s = time.perf_counter()
-            self._uplink.send(m.Results(self._results), self._result_frames)
+            for which, whose in batches(self._results):
+                self._uplink.send(m.Results(self._results[which]), self._result_frames[whose])
             self._results, self._result_frames = [], []
 
 

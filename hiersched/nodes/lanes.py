@@ -170,12 +170,14 @@ class Lanes:
         shell.result, shell.failure = None, None
         try:
             cell = msgspec.msgpack.decode(frames[0], type=Cell)
-            shell.run_cell(cell.code, silent=cell.silent, store_history=not cell.silent)
+            ran = shell.run_cell(cell.code, silent=cell.silent, store_history=not cell.silent)
         except BaseException as error:
             return self._failed(error, started)
         if shell.failure is not None:
-            error, lines = shell.failure
-            return self._failed(error, started, lines)
+            return self._failed(shell.failure[0], started, shell.failure[1])
+        unshown = ran.error_before_exec or ran.error_in_exec  # of those that IPython prints without a traceback
+        if unshown is not None:
+            return self._failed(unshown, started)
         return self._succeeded(CellReply(shell.execution_count - 1, shell.result), started)
 
     def interrupted(self, error: KeyboardInterrupt) -> list[Frame]:

@@ -23,6 +23,7 @@ from hiersched.limits import (
     FRAMES_INLINED_MAX,
     FRAMES_MAX,
     HEADER_BYTES_MAX,
+    INLINE_BYTES_MAX,
     INLINED_FRAME_BYTES_MAX,
     PAYLOAD_BYTES_PER_MESSAGE_MAX,
     TASKS_PER_MESSAGE_MAX,
@@ -91,6 +92,8 @@ def decode(first: bytes, others: Sequence[Frame] = ()) -> tuple[m.Message, Seque
 
 def _inlined(first: bytes, count: int, start: int) -> list[Frame]:
     """The frames within part 0, which must end with the last of them."""
+    if count == 1 and len(first) - start == int.from_bytes(first[_LEAD.size : _LEAD_ONE.size], "little"):
+        return [first[start:]]
     frames: list[Frame] = []
     for size in struct.unpack_from(f"<{count}I", first, _LEAD.size) if count else ():
         frames.append(first[start : start + size])
@@ -148,10 +151,9 @@ _FRAMES_OF: dict[type, Callable[[Any], int | None]] = {
 }
 
 
-def batches(items: Sequence[m.Task] | Sequence[m.Result]) -> Iterator[tuple[slice, slice]]:
+def batches(items: Sequence[m.Task | m.Result]) -> Iterator[tuple[slice, slice]]:
     """(which items, which of all their frames) for each message that they fill, as much as one message may carry."""
     start = size = first_frame = frames = 0
-    item: m.Task | m.Result
     for place, item in enumerate(items):
         full = place - start == TASKS_PER_MESSAGE_MAX or frames + item.frames > FRAMES_MAX
         if full or (size + len(item.payload) > PAYLOAD_BYTES_PER_MESSAGE_MAX and place > start):
@@ -162,6 +164,17 @@ def batches(items: Sequence[m.Task] | Sequence[m.Result]) -> Iterator[tuple[slic
         frames += item.frames
     if items:
         yield slice(start, len(items)), slice(first_frame, first_frame + frames)
+
+
+def inline(frames: Sequence[Frame]) -> tuple[bytes, Sequence[Frame]]:
+    """(payload, the other frames): the first frame rides in a task or result as its payload, unless it is large."""
+    first = frames[0]
+    return (bytes(first), frames[1:]) if len(first) < INLINE_BYTES_MAX else (b"", frames)
+
+
+def whole(payload: bytes, frames: Sequence[Frame]) -> Sequence[Frame]:
+    """All frames, from what `inline` gave."""
+    return [payload, *frames] if payload else frames
 
 
 def split_frames(counts: Sequence[int], frames: Sequence[Frame]) -> list[Sequence[Frame]]:

@@ -7,11 +7,13 @@ that no neighbour starves another, and then says `Drained`.
 
 from __future__ import annotations
 
+import functools
 import os
 import time
+import traceback
 from collections.abc import Callable
 from socket import gethostname
-from typing import Any, Protocol
+from typing import Any, Concatenate, ParamSpec, Protocol
 
 from tornado.ioloop import IOLoop
 
@@ -35,6 +37,25 @@ class Spawner(Protocol):
 
     def watches(self, link: e.Link) -> bool:
         """Whether it will tell of this child's end."""
+
+
+_P = ParamSpec("_P")
+
+
+def _entered_from_loop(method: Callable[Concatenate[Driver, _P], None]) -> Callable[Concatenate[Driver, _P], None]:
+    """An error in here is a bug of ours. A loop would log it and go on, and somebody would wait for ever: end instead,
+    so that all who wait are told.
+    """
+
+    @functools.wraps(method)
+    def guarded(self: Driver, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        try:
+            method(self, *args, **kwargs)
+        except Exception as error:
+            traceback.print_exc()
+            self._on_exit(f"a bug in hiersched, please report it with the cluster's log: {error!r}")
+
+    return guarded
 
 
 def link_of(child: Child) -> e.Link:
@@ -90,6 +111,7 @@ class Driver:
         """A last word to a neighbour, outside the core; lost if it is gone."""
         self._send(e.Send(link, message))
 
+    @_entered_from_loop
     def step(self, event: e.Event) -> None:
         """Feed one event from outside the sockets, and let the core act on it."""
         self._feed(event)
@@ -103,11 +125,13 @@ class Driver:
 
     # --- in -----------------------------------------------------------------------------------------------------------
 
+    @_entered_from_loop
     def _on_readable(self, *_: object) -> None:
         self._again = False
         drained = [self._drain(socket) for socket in self._sockets]
         self._sent = len(drained) > 1  # what one socket brought may have been sent on another, drained before
-        self._feed(e.Drained())
+        if self._core.unsettled:
+            self._feed(e.Drained())
         if self._sent or not all(drained):
             self._look_again(not all(drained))
 
@@ -157,6 +181,7 @@ class Driver:
             self._loop.remove_handler(pidfd)
             os.close(pidfd)
 
+    @_entered_from_loop
     def _on_client_ended(self, link: e.Link) -> None:
         self._on_readable()  # its bye may wait to be read
         if link in self._clients:
@@ -172,12 +197,13 @@ class Driver:
     # --- out ----------------------------------------------------------------------------------------------------------
 
     def _feed(self, event: e.Event) -> None:
-        unreachable: list[e.LinkDown] = []
+        perform = self._perform
+        unreachable: list[e.LinkDown] | None = None
         for effect in self._core.handle(event, time.monotonic()):
-            down = self._perform[type(effect)](effect)  # type: ignore[index]
+            down = perform[type(effect)](effect)  # type: ignore[index]
             if down is not None:
-                unreachable.append(down)
-        for down in unreachable:
+                unreachable = [*(unreachable or ()), down]
+        for down in unreachable or ():
             self._feed(down)
 
     def _send(self, effect: e.Send) -> e.LinkDown | None:
@@ -217,6 +243,7 @@ class Driver:
         self._spawner.start(effect.children)
         self._loop.call_later(START_TIMEOUT_S, self._check_started, effect.children)
 
+    @_entered_from_loop
     def _check_started(self, children: list[Child]) -> None:
         for child in children:
             link = link_of(child)

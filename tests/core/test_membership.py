@@ -91,7 +91,7 @@ def test_session_numbers_are_never_used_again(membership):
 def test_a_scheduler_is_silent_after_its_beats_are_missed_and_an_engine_never(membership):
     silent, beating = scheduler(membership, 0, 4), scheduler(membership, 4, 8)
     engine(membership, 9)
-    membership.heard(beating.link, 1.0)
+    beating.heard_s = 1.0
     assert membership.silent(LOST_AFTER_S) == []
     assert membership.silent(LOST_AFTER_S + 0.5) == [silent]
 

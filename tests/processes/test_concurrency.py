@@ -13,7 +13,7 @@ import pytest
 from hiersched.client.client import Client
 from hiersched.errors import ClusterLost
 from tests.processes import errands
-from tests.processes.conftest import DEADLINE_S, Gate
+from tests.processes.conftest import DEADLINE_S, Gate, until
 
 
 def in_threads(count: int, story: Callable[[int], object]) -> list[object]:
@@ -77,6 +77,35 @@ def test_a_callback_may_call(rc: Client) -> None:
     rc[0].apply_async(abs, -3).add_done_callback(again)
     assert done.wait(DEADLINE_S)
     assert second == [5]
+
+
+def test_a_callback_may_wait_for_a_result_that_came_with_its_own(rc: Client, gate: Gate) -> None:
+    balanced = rc.load_balanced_view()
+    rc[:].apply_async(errands.hold, str(gate))
+    gate.wait_for(len(rc))
+    calls = [balanced.apply_async(errands.square, number) for number in range(20)]
+    seen = []
+    for number, call in enumerate(calls):
+        other = calls[-1 - number]
+        call.add_done_callback(lambda _, other=other: seen.append(other.get(DEADLINE_S)))
+    gate.open()
+    rc.wait(calls, DEADLINE_S)
+    until(lambda: len(seen) == 20, "every callback has ended")
+    assert sorted(seen) == [number * number for number in range(20)]
+
+
+def test_a_callback_may_close_the_client(rc: Client) -> None:
+    closed = threading.Event()
+    other = Client(cluster_id=rc.cluster_id)
+
+    def close(_: object) -> None:
+        other.close()
+        closed.set()
+
+    other[0].apply_async(abs, -3).add_done_callback(close)
+    assert closed.wait(DEADLINE_S)
+    with pytest.raises(ClusterLost):
+        other[0].apply_sync(abs, -3)
 
 
 def test_a_client_may_be_closed_while_threads_wait(rc: Client, gate: Gate) -> None:

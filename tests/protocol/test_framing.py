@@ -129,7 +129,7 @@ def test_a_batch_is_cut_by_number_by_frames_and_around_what_is_large():
         return [these.stop - these.start for these, _ in batches(items)]
 
     small, large, wide = (
-        m.Task(1, DIGEST, [], bytes(size), frames) for size, frames in ((1, 0), (2**23, 0), (1, 2**15))
+        m.Task(1, DIGEST, [], bytes(size), frames) for size, frames in ((1, 0), (2**23, 0), (1, FRAMES_MAX // 2))
     )
     assert cut() == []
     assert cut(*[small] * (2 * TASKS_PER_MESSAGE_MAX + 1)) == [TASKS_PER_MESSAGE_MAX, TASKS_PER_MESSAGE_MAX, 1]
