@@ -13,7 +13,7 @@ from rich.table import Table
 
 from hiersched import __version__
 from hiersched.core.topology import Host, TreePlan, levels, plan_tree
-from hiersched.errors import ConnectionFileError, HierschedError
+from hiersched.errors import ConnectionFileError, HierschedError, PlanError
 from hiersched.runtime import connection
 
 _console = Console()
@@ -157,6 +157,8 @@ def _plan(options: argparse.Namespace) -> None:
     from hiersched.core.costs import Costs
     from hiersched.runtime.probe import measure_costs
 
+    if options.hosts < 1:
+        raise PlanError(f"engines need at least one host, not {options.hosts}")
     costs = measure_costs() if options.measure else Costs()
     share, rest = divmod(options.n, options.hosts)
     hosts = [Host(f"host{i}", share + (i < rest), options.cores) for i in range(options.hosts)]

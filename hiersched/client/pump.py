@@ -33,6 +33,7 @@ class Pump:
         self._turn = threading.RLock()
         self._wanted = threading.Event()
         self._kicks = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._kicked = False
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLIN)
         self._poll.register(self._kicks, select.POLLIN)
@@ -50,7 +51,9 @@ class Pump:
 
     def kick(self) -> None:
         """Make whoever receives look again."""
-        os.eventfd_write(self._kicks, 1)
+        if not self._kicked:
+            self._kicked = True
+            os.eventfd_write(self._kicks, 1)
 
     def want(self) -> None:
         """Something is outstanding: somebody has to receive."""
@@ -116,6 +119,7 @@ class Pump:
             for descriptor, _ in poll(None if left is None else left * 1000):
                 if descriptor == self._kicks:
                     os.eventfd_read(self._kicks)
+                    self._kicked = False  # before the look that follows, so that no later kick is lost
                 elif descriptor in self._alarms:
                     look()
                     self._alarms[descriptor]()

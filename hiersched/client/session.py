@@ -1,7 +1,8 @@
 """A client's connection to the root: requests go out, outcomes come in.
 
-The socket and all tables are used under `_lock`; who receives is the pump's business. Callbacks of finished requests
-run outside the lock, in the receiving thread.
+The socket and all tables are used under `_lock`, but for what one step of the interpreter does: submitting a task takes
+no lock, so that it never waits for whoever receives. Who receives is the pump's business. Callbacks of finished
+requests run outside the lock, in the receiving thread.
 
 Tasks submitted close together leave as one batch: the first goes at once, those that follow within FLUSH_PERIOD_S are
 sent by whoever receives. At most `tasks_in_flight_max` are at the root; the rest waits here.
@@ -10,6 +11,7 @@ sent by whoever receives. At most `tasks_in_flight_max` are at the root; the res
 from __future__ import annotations
 
 import atexit
+import itertools
 import os
 import socket
 import threading
@@ -79,11 +81,11 @@ class Session:
         self._failed_starts: dict[int, str] = {}
         self._requests: dict[int, Pending] = {}
         self._finished: deque[Pending] = deque()
-        self._outbox: deque[tuple[Pending, m.Task, Sequence[Frame]]] = deque()
+        self._outbox: deque[tuple[Pending, m.Task, Sequence[Frame], dict[bytes, Any]]] = deque()
         self._in_flight = 0
         self._in_flight_max = 0
         self._flushed_s = 0.0
-        self._next_id = 0
+        self._numbers = itertools.count(1)
         self._censuses: dict[int, list[Level]] = {}
         self._ended: HierschedError | None = None
         self._root = -1
@@ -151,29 +153,37 @@ class Session:
 
     def task(self, packed: PackedCall) -> Pending:
         """One load-balanced task; the tree picks the engine."""
-        blobs = packed.blobs
-        needs = [digest for digest in blobs if digest != packed.function] if len(blobs) > 1 else []
-        with self._lock:
-            self._check_open()
-            pending = self._new_pending((), blobs)
-            payload, rest = inline(packed.frames)
-            task = m.Task(pending.id, packed.function, needs, payload, len(rest))
-            self._outbox.append((pending, task, rest))
-            now = time.monotonic()
-            if now - self._flushed_s >= FLUSH_PERIOD_S:
+        self._check_open()
+        function, blobs = packed.function, packed.blobs
+        payload, rest = inline(packed.frames)
+        pending = Pending(self._new_id(), (), ())
+        needs: list[m.Digest] = []
+        if len(blobs) > 1:  # what may be large is taken over now, so that many tasks share one copy of it
+            needs = [digest for digest in blobs if digest != function]
+            with self._lock:
+                self._provide(pending, blobs)
+            blobs = {}
+        self._requests[pending.id] = pending
+        self._outbox.append((pending, m.Task(pending.id, function, needs, payload, len(rest)), rest, blobs))
+        now = time.monotonic()
+        if now - self._flushed_s >= FLUSH_PERIOD_S and self._lock.acquire(blocking=False):
+            try:
                 self._flush(now)
                 self._after_send()
-            elif len(self._outbox) == 1:
-                self._pump.kick()
+            finally:
+                self._lock.release()
+        else:
+            self._pump.kick()
         self._pump.want()
+        if self._ended is not None:  # meanwhile, and perhaps without this one
+            self._end(self._ended)
         return pending
 
     def cancel(self, pendings: Iterable[Pending]) -> None:
         """Withdraw tasks that have not started; they end with TaskCancelled. Those that run go on."""
         with self._lock:
             ids = {pending.id for pending in pendings if not pending.done}
-            withdrawn = [entry[0] for entry in self._outbox if entry[0].id in ids]
-            self._outbox = deque(entry for entry in self._outbox if entry[0].id not in ids)
+            withdrawn = [entry[0] for entry in list(self._outbox) if entry[0].id in ids]
             sent = sorted(ids - {pending.id for pending in withdrawn})
             for start in range(0, len(sent), TASKS_PER_MESSAGE_MAX):
                 self._link.send(m.Cancel(sent[start : start + TASKS_PER_MESSAGE_MAX]))
@@ -247,7 +257,9 @@ class Session:
             self._check_open()
             if self._outbox:
                 self._flush(time.monotonic())
-            pending = self._new_pending(targets, blobs)
+            pending = Pending(self._new_id(), targets, ())
+            self._provide(pending, blobs)
+            self._requests[pending.id] = pending
             self._link.send(m.Call(pending.id, *request), frames)
             if wake:
                 self._after_send()
@@ -255,27 +267,32 @@ class Session:
             self._pump.want()
         return pending
 
-    def _new_pending(self, targets: tuple[int, ...], blobs: dict[bytes, Any]) -> Pending:
-        pending = Pending(self._new_id(), targets, tuple(blobs))
-        self._requests[pending.id] = pending
+    def _provide(self, pending: Pending, blobs: dict[bytes, Any]) -> None:
+        """Keep these blobs at hand for the root until `pending` is complete."""
         self._supplies.provide(blobs)
-        return pending
+        pending.digests = tuple(blobs)
 
     def _new_id(self) -> int:
-        self._next_id += 1
-        return self._session << m.SESSION_SHIFT | self._next_id
+        return self._session << m.SESSION_SHIFT | next(self._numbers)
 
     def _flush(self, now: float) -> None:
         """Send waiting tasks, as many as the root takes."""
         self._flushed_s = now
         while self._outbox and self._in_flight < self._in_flight_max:
             count = min(len(self._outbox), self._in_flight_max - self._in_flight)
-            entries = [self._outbox.popleft() for _ in range(count)]
-            tasks = [entry[1] for entry in entries]
-            frames = [frame for entry in entries for frame in entry[2]]
+            tasks: list[m.Task] = []
+            frames: list[Frame] = []
+            for _ in range(count):
+                pending, task, rest, blobs = self._outbox.popleft()
+                if pending.complete:  # withdrawn
+                    continue
+                if blobs:
+                    self._provide(pending, blobs)
+                tasks.append(task)
+                frames.extend(rest)
             for which, whose in batches(tasks):
                 self._link.send(m.Tasks(tasks[which]), frames[whose])
-            self._in_flight += count
+            self._in_flight += len(tasks)
 
     def _after_send(self) -> None:
         """Sending may have eaten the edge that announces new messages to whoever receives."""

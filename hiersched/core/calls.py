@@ -50,9 +50,9 @@ class Calls:
         if unknown:
             self._pass_up(self.gather.lose(call.request, unknown, m.ENGINE_UNKNOWN, "there is no such engine"))
 
-    def on_reply(self, members: int, reply: m.Reply, frames: Sequence[Frame]) -> None:
-        """Gather what a child with these members answers."""
-        self._pass_up(self.gather.answer(reply, frames, members))
+    def on_reply(self, reach: int, reply: m.Reply, frames: Sequence[Frame]) -> None:
+        """Gather what a child that answers for `reach` says."""
+        self._pass_up(self.gather.answer(reply, frames, reach))
 
     def on_lost(self, ranks: int, reason: str) -> None:
         """These engines are gone: nobody waits for them any more."""

@@ -42,20 +42,20 @@ class Gather:
         self.open[request] = entry
         return entry
 
-    def answer(self, reply: Reply, frames: Sequence[Frame], members: int) -> tuple[Link, Reply, Sequence[Frame]] | None:
-        """Take in what a child with these members answers. The finished reply and its asker, if it was the last."""
+    def answer(self, reply: Reply, frames: Sequence[Frame], reach: int) -> tuple[Link, Reply, Sequence[Frame]] | None:
+        """Take in what a child that answers for `reach` says. The finished reply and its asker, if it was the last."""
         entry = self.open.get(reply.request)
         if entry is None:
             self.late += 1
             return None
         answered = _ranks_in(reply)
-        if answered == entry.pending and not (answered & ~members or entry.chunks or entry.losses):
+        if answered == entry.pending and not (answered & ~reach or entry.chunks or entry.losses):
             del self.open[reply.request]  # the only child asked: its reply is the reply
             return entry.asker, reply, frames
         pieces = split_frames([chunk.frames for chunk in reply.chunks], frames)
         for chunk, piece in zip(reply.chunks, pieces, strict=True):
             ranks = bitset.from_wire(chunk.ranks)
-            owed = ranks & entry.pending & members
+            owed = ranks & entry.pending & reach
             if owed != ranks:  # the rest answered below, but was reported lost before this reply came up
                 self.late += (ranks ^ owed).bit_count()
                 chunk, piece = _part_of(chunk, piece, owed)
@@ -63,7 +63,7 @@ class Gather:
                 entry.pending ^= owed
                 entry.chunks.append((chunk, piece))
         for loss in reply.losses:
-            self._lose(entry, bitset.from_wire(loss.ranks) & members, loss.code, loss.text)
+            self._lose(entry, bitset.from_wire(loss.ranks) & reach, loss.code, loss.text)
         return self._finish(entry)
 
     def lose(self, request: TaskId, ranks: int, code: int, text: str) -> tuple[Link, Reply, Sequence[Frame]] | None:

@@ -39,6 +39,13 @@ class Neighbour:
         """The engines now reachable through it, a bit set of ranks. An engine's own is made when asked for."""
         return 1 << self.first if self.role == "engine" else self.below
 
+    @property
+    def reach(self) -> int:
+        """The ranks it answers for, whether or not they are there now: who is gone is for a child scheduler to report,
+        which may still hold its answer.
+        """
+        return 1 << self.first if self.role == "engine" else bitset.of_range(self.first, self.last)
+
 
 class Membership:
     """Children and clients of one scheduler, by link."""

@@ -222,7 +222,7 @@ class SchedulerCore:
         self._outbox.add(Exit(stop.reason))
 
     def _on_reply(self, link: Link, reply: m.Reply, frames: Sequence[Frame], now: float) -> None:
-        self.calls.on_reply(self.membership.children[link].members, reply, frames)
+        self.calls.on_reply(self.membership.children[link].reach, reply, frames)
 
     def _on_results(self, link: Link, batch: m.Results, frames: Sequence[Frame], now: float) -> None:
         self.work.on_results(self.membership.children[link], batch, frames)
@@ -246,12 +246,14 @@ class SchedulerCore:
     # --- who is there -------------------------------------------------------------------------------------------------
 
     def _on_members(self, link: Link, news: m.Members, frames: Sequence[Frame], now: float) -> None:
-        """Engines came and went in a child's subtree; some that left may never have come."""
+        """Engines came and went in a child's subtree; some that left may never have come.
+
+        What they owed is the child's to settle: it may hold answers of engines that have gone since.
+        """
         child = self.membership.children[link]
-        gone = bitset.from_wire(news.left)
-        joined, left = self.membership.change(child, bitset.from_wire(news.joined), gone)
-        never_came = gone & ~left & bitset.of_range(child.first, child.last)
-        self._report_left(left, never_came, news.reason)
+        gone = bitset.from_wire(news.left) & child.reach
+        joined, _ = self.membership.change(child, bitset.from_wire(news.joined), gone)
+        self._report_left(gone, news.reason)
         self._joined |= joined
 
     def _lose_child(self, link: Link, reason: str) -> None:
@@ -263,14 +265,11 @@ class SchedulerCore:
         self.blobs.forget_child(link)
         self.work.on_lost(child, reason)
         self.surveys.forget_child(link)
-        never_came = bitset.of_range(child.first, child.last) & ~child.members if child.role == "scheduler" else 0
-        self._report_left(child.members, never_came, reason)
+        self.calls.on_lost(child.reach, reason)
+        self._report_left(child.reach, reason)
         self._outbox.add(Close(link))
 
-    def _report_left(self, left: int, never_came: int, reason: str) -> None:
-        if left:
-            self.calls.on_lost(left, reason)
-        gone = left | never_came
+    def _report_left(self, gone: int, reason: str) -> None:
         if gone:
             self._joined &= ~gone
             self._left |= gone

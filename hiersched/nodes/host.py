@@ -71,7 +71,8 @@ def _run(config: HostConfig) -> int:
     if config.owner >= 0:
         nursery.watch_owner(config.owner)
     births["shell"] = _prepare(config.preload)
-    nursery.serve()
+    if nursery.serve() == os.EX_SOFTWARE:
+        return os.EX_SOFTWARE  # the log says why, and stays
     remove_log(log_path(config.cluster), os.fstat(sys.stdout.fileno()))
     return 0
 

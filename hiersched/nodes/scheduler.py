@@ -121,6 +121,8 @@ async def _run(facts: ClusterFacts, child: Child, parent: str, channel: socket.s
         socket_.socket.linger = 200  # the last words may still be on their way
         socket_.socket.close()
     own.term()
+    if driver.failed:
+        raise SystemExit(os.EX_SOFTWARE)
 
 
 def _finish(done: asyncio.Future[str], reason: str) -> None:

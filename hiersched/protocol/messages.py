@@ -138,7 +138,10 @@ class Reply(msgspec.Struct, array_like=True, tag=8, frozen=True):
 
 
 class Task(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """One load-balanced call. needs: digests besides the function's. payload: its first frame, if small; frames: of the rest."""
+    """One load-balanced call.
+
+    needs: digests besides the function. payload: its first frame, if that is small; frames: how many others follow.
+    """
 
     id: TaskId
     function: Digest

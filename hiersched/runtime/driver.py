@@ -49,10 +49,13 @@ def _entered_from_loop(method: Callable[Concatenate[Driver, _P], None]) -> Calla
 
     @functools.wraps(method)
     def guarded(self: Driver, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        if self._stopped:
+            return
         try:
             method(self, *args, **kwargs)
         except Exception as error:
             traceback.print_exc()
+            self.failed = True
             self._on_exit(f"a bug in hiersched, please report it with the cluster's log: {error!r}")
 
     return guarded
@@ -66,7 +69,7 @@ def link_of(child: Child) -> e.Link:
 
 
 class Driver:
-    """Runs one core on this process's loop until it wants to exit."""
+    """Runs one core on this process's loop until it wants to exit. failed: it ends because of a bug."""
 
     def __init__(self, core: SchedulerCore, ports: list[Port], uplink: Uplink | None, spawner: Spawner) -> None:
         self._core = core
@@ -84,6 +87,8 @@ class Driver:
         self._on_exit: Callable[[str], None] = lambda reason: None
         self._again = False
         self._sent = False
+        self._stopped = False
+        self.failed = False
         self._perform = {
             e.Send: self._send,
             e.WakeAt: self._wake_at,
@@ -101,7 +106,8 @@ class Driver:
         self._loop.add_callback(self._on_readable)
 
     def stop(self) -> None:
-        """Stop listening."""
+        """Stop listening. What the loop still holds for this driver does nothing any more."""
+        self._stopped = True
         for socket in self._sockets:
             self._loop.remove_handler(socket.fileno())
         for link in list(self._clients):

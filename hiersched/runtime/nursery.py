@@ -82,6 +82,7 @@ class Nursery:
         self._selector = selectors.DefaultSelector()
         self._processes: dict[int, _Process] = {}
         self._closing: list[int] = []
+        self._root_code = 0
         self._tells, self._told = socket.socketpair()
 
     def start_root(self, child: Child) -> None:
@@ -92,18 +93,17 @@ class Nursery:
         """End everything when the other end of this pipe is closed: its holder is gone."""
         self._selector.register(descriptor, selectors.EVENT_READ, self._on_owner_gone)
 
-    def serve(self) -> str:
-        """Fork on request until the root has ended and nothing is left. Why it ended."""
+    def serve(self) -> int:
+        """Fork on request until the root has ended and nothing is left. The root's exit code; negative: its signal."""
         gc.collect()
         gc.freeze()  # the collector must not touch, and so copy, what all children share
         self._watch_signals()
-        reason = ""
         while self._processes:
             for key, _ in self._selector.select():
                 if key.fd not in self._closing:
-                    reason = key.data(key.fd) or reason
+                    key.data(key.fd)
             self._closing.clear()
-        return reason
+        return self._root_code
 
     # --- births -------------------------------------------------------------------------------------------------------
 
@@ -155,7 +155,10 @@ class Nursery:
 
     def _on_request(self, asker: _Process) -> None:
         assert asker.channel is not None
-        data = asker.channel.recv(_REQUEST_BYTES_MAX)
+        try:
+            data = asker.channel.recv(_REQUEST_BYTES_MAX)
+        except ConnectionResetError:  # it ended with something unread
+            data = b""
         if not data:
             self._drop_channel(asker)
             return
@@ -171,10 +174,11 @@ class Nursery:
                 ):
                     self._signal(process, signal.SIGKILL)
 
-    def _on_ended(self, pidfd: int) -> str:
+    def _on_ended(self, pidfd: int) -> None:
         process = self._processes.pop(pidfd)
         self._selector.unregister(pidfd)
-        reason = _reason(os.waitid(os.P_PIDFD, pidfd, os.WEXITED))
+        status = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        assert status is not None
         os.close(pidfd)
         self._closing.append(pidfd)
         self._drop_channel(process)
@@ -182,12 +186,12 @@ class Nursery:
             if orphan.asker is process:
                 self._signal(orphan, signal.SIGKILL)
         if process.asker is None:
+            self._root_code = status.si_status if status.si_code == os.CLD_EXITED else -status.si_status
             self._end_all()
         elif process.asker.channel is not None:
             child = process.child
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the asker has ended as well
-                process.asker.channel.send(_encode(Ended(child.kind, child.first, child.last, reason)))
-        return reason if process.asker is None else ""
+                process.asker.channel.send(_encode(Ended(child.kind, child.first, child.last, _reason(status))))
 
     def _drop_channel(self, process: _Process) -> None:
         if process.channel is not None:
@@ -196,10 +200,9 @@ class Nursery:
             process.channel.close()
             process.channel = None
 
-    def _on_owner_gone(self, descriptor: int) -> str:
+    def _on_owner_gone(self, descriptor: int) -> None:
         self._selector.unregister(descriptor)
         self._end_all()
-        return "it was told to"
 
     def _watch_signals(self) -> None:
         """Turn SIGTERM and SIGINT into a readable descriptor, so that they never come in the middle of a fork."""
@@ -278,6 +281,8 @@ class NurseryClient:
                 data = self._channel.recv(_REQUEST_BYTES_MAX)
             except BlockingIOError:
                 return
+            except ConnectionResetError:
+                data = b""
             if not data:
                 raise SystemExit("the nursery is gone")
             ended = _decode(data)

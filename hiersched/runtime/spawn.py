@@ -142,7 +142,8 @@ class HostProcess:
     def _sweep(self) -> None:
         """Remove what a host leaves behind that was killed, or told to end before it was ready."""
         connection.remove(connection.path_of(self.cluster), self._key)
-        remove_log(self.log, self._log_identity)
+        if self._process.returncode != os.EX_SOFTWARE:  # otherwise the log tells of a bug
+            remove_log(self.log, self._log_identity)
         shutil.rmtree(self._directory, ignore_errors=True)
 
 

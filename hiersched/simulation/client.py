@@ -150,22 +150,23 @@ class SimClient(Node):
         if self.ended or self.ended_s <= self._network.timeline.now_s:
             return
         message, frames = parcel
-        kind = type(message)
-        if kind is m.Reply:
-            self._on_reply(message, frames)  # type: ignore[arg-type]
-        elif kind is m.Results:
-            self._on_results(message)  # type: ignore[arg-type]
-        elif kind is m.Members:
-            left = bitset.from_wire(message.left)  # type: ignore[union-attr]
-            self.members = (self.members | bitset.from_wire(message.joined)) & ~left  # type: ignore[union-attr]
-        elif kind is m.Want:
-            self._on_want(message)  # type: ignore[arg-type]
-        elif kind is m.Welcome:
-            self.session = message.session  # type: ignore[union-attr]
-            self._in_flight_max = message.facts["tasks_in_flight_max"]  # type: ignore[union-attr]
-            self.members |= bitset.from_wire(message.members)  # type: ignore[union-attr]
-        elif kind in (m.Bye, m.Refused):
-            self.link_down(PARENT, message.reason if kind is m.Bye else message.text)  # type: ignore[union-attr]
+        match message:
+            case m.Reply():
+                self._on_reply(message, frames)
+            case m.Results():
+                self._on_results(message)
+            case m.Members():
+                self.members = (self.members | bitset.from_wire(message.joined)) & ~bitset.from_wire(message.left)
+            case m.Want():
+                self._on_want(message)
+            case m.Welcome():
+                self.session = message.session
+                self._in_flight_max = message.facts["tasks_in_flight_max"]
+                self.members |= bitset.from_wire(message.members)
+            case m.Bye():
+                self.link_down(PARENT, message.reason)
+            case m.Refused():
+                self.link_down(PARENT, message.text)
 
     def link_down(self, link: Link, reason: str) -> None:
         """Nothing more will come: what is outstanding ends with ClusterLost."""

@@ -133,24 +133,22 @@ class SimEngine(Node):
 
     def _take(self, message: m.Message, frames: Sequence[Frame]) -> None:
         """Put a message where it belongs."""
-        kind = type(message)
         costs = self._network.weather.costs
-        if kind is m.Call:
-            self._free_s += costs.engine_s
-            self._work.append((message, frames))  # type: ignore[arg-type]
-            return
-        self._free_s += costs.receive_s
-        if kind is m.Tasks:
-            pieces = split_frames([task.frames for task in message.tasks], frames)  # type: ignore[union-attr]
-            self._work.extend(zip(message.tasks, pieces, strict=True))  # type: ignore[union-attr]
-        elif kind is m.Blob:
-            self._own_blobs().put(message.digest, frames[0])  # type: ignore[union-attr]
-        elif kind is m.Missing:
-            self._own_blobs().miss(message.digests)  # type: ignore[union-attr]
-        elif kind is m.Cancel:
-            self._cancelled = (self._cancelled or set()).union(message.tasks)  # type: ignore[union-attr]
-        elif kind in (m.Stop, m.Refused):
-            self._network.timeline.at(self._free_s, self._end, kind.__name__)
+        self._free_s += costs.engine_s if type(message) is m.Call else costs.receive_s
+        match message:
+            case m.Call():
+                self._work.append((message, frames))
+            case m.Tasks():
+                pieces = split_frames([task.frames for task in message.tasks], frames)
+                self._work.extend(zip(message.tasks, pieces, strict=True))
+            case m.Blob():
+                self._own_blobs().put(message.digest, frames[0])
+            case m.Missing():
+                self._own_blobs().miss(message.digests)
+            case m.Cancel():
+                self._cancelled = (self._cancelled or set()).union(message.tasks)
+            case m.Stop() | m.Refused():
+                self._network.timeline.at(self._free_s, self._end, type(message).__name__)
 
     def _end(self, reason: str) -> None:
         if self.ended_s > self._network.timeline.now_s:
@@ -182,13 +180,12 @@ class SimEngine(Node):
             work, frames = self._work[0]
             if not self._supplied(work):
                 break
-            if type(work) is m.Call:
+            self._work.pop(0)
+            if isinstance(work, m.Call):
                 self._flush()
                 self._run_call(work, frames)
-                self._work.pop(0)
                 return
-            self._run_task(work, frames)  # type: ignore[arg-type]
-            self._work.pop(0)
+            self._run_task(work, frames)
             if self._free_s - self._flushed_s >= RESULTS_FLUSH_S:
                 break
         self._flush()
@@ -276,6 +273,6 @@ def needs_of(work: m.Call | m.Task) -> list[m.Digest]:
     """The blobs that an engine needs for its own part of a call, or for a task."""
     needs = [] if work.function == m.NO_FUNCTION else [work.function]
     needs.extend(work.needs)
-    if type(work) is m.Call and work.parts:
+    if isinstance(work, m.Call) and work.parts:
         needs.extend(work.parts[0].needs)
     return needs

@@ -91,7 +91,7 @@ class Nursery:
             return
         node.ended_s = timeline.now_s
         edge = node.uplink
-        if edge is not None and edge.same_host and not isinstance(node, SimClient):
+        if edge is not None and edge.same_host:
             timeline.at(self._network.notice_s(), self._tell, (edge.parent, node.link, reason))
         if isinstance(node, SimScheduler):
             orphans = [child for child in node.children.values() if child.host == node.host]

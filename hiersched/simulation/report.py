@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from random import Random
+from typing import TypeVar
 
 import msgspec
 
@@ -20,7 +21,8 @@ from hiersched.simulation.cluster import Setup, World
 from hiersched.simulation.network import Weather
 from hiersched.simulation.payload import Argument
 from hiersched.simulation.requests import Request
-from hiersched.simulation.scheduler import SimScheduler
+
+T = TypeVar("T")
 
 SLOWNESS = 10.0  # how many times longer a slow engine takes
 _FAULTS_S_MIN = 0.001
@@ -151,11 +153,12 @@ def _break_things(world: World, scenario: Scenario) -> None:
         world.end(node, at_s=rng.random() * until_s)
     for text in scenario.partitions:
         level, count, for_s = _partition(text)
-        nodes: list[SimScheduler] = _draw(rng, world.schedulers(level), count, f"schedulers of level {level}")
+        nodes = _draw(rng, world.schedulers(level), count, f"schedulers of level {level}")
         world.partition(nodes, at_s=rng.random() * until_s, for_s=for_s)
 
 
-def _draw(rng: Random, items, count: int, what: str) -> list:  # type: ignore[no-untyped-def, type-arg]
+def _draw(rng: Random, items: Sequence[T], count: int, what: str) -> list[T]:
+    """`count` of the items. Raises UserError if there are not so many."""
     if count > len(items):
         raise UserError(f"{count} of {len(items)} {what}: there are not so many")
     return rng.sample(items, count)

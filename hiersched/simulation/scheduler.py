@@ -133,21 +133,21 @@ class SimScheduler(Node):
         timeline.at(self._free_s, self._on_free)
 
     def _on_free(self, _: None) -> None:
+        """What was at hand is done: go on with what waits, or say `Drained`, or rest."""
         now_s = self._network.timeline.now_s
         if self.ended_s <= now_s:
             return
         if self.leaving:
             self._processes.end(self, self.leaving)
-        elif self.inbox and self._since_drained < EVENTS_PER_STEP_MAX:
-            self._step(self.inbox.popleft())
-        elif self._since_drained:
+            return
+        if not self.inbox or self._since_drained >= EVENTS_PER_STEP_MAX:
             self._since_drained = 0
-            self._feed(e.Drained())
-            if self._free_s > now_s or self.inbox:
+            if self.core.unsettled:
+                self._feed(e.Drained())
+            if self._free_s > now_s:
                 self._network.timeline.at(self._free_s, self._on_free)
-            else:
-                self._busy = False
-        elif self.inbox:
+                return
+        if self.inbox:
             self._step(self.inbox.popleft())
         else:
             self._busy = False
@@ -160,20 +160,20 @@ class SimScheduler(Node):
             self.watcher.after_event(self, event, effects)
         down: list[e.LinkDown] = []
         for effect in effects:
-            kind = type(effect)
-            if kind is e.Send:
-                if not self._send(effect):  # type: ignore[arg-type]
-                    down.append(e.LinkDown(effect.link, "it cannot be reached"))  # type: ignore[union-attr]
-            elif kind is e.WakeAt:
-                self._wake_at(effect.time_s)  # type: ignore[union-attr]
-            elif kind is e.Spawn:
-                self._processes.start(self, effect.children)  # type: ignore[union-attr]
-            elif kind is e.Close:
-                self._close(effect.link)  # type: ignore[union-attr]
-            elif kind is e.Exit:
-                self._exit(effect.reason)  # type: ignore[union-attr]
-        for event in down:
-            self._feed(event)
+            match effect:
+                case e.Send():
+                    if not self._send(effect):
+                        down.append(e.LinkDown(effect.link, "it cannot be reached"))
+                case e.WakeAt():
+                    self._wake_at(effect.time_s)
+                case e.Spawn():
+                    self._processes.start(self, effect.children)
+                case e.Close():
+                    self._close(effect.link)
+                case e.Exit():
+                    self._exit(effect.reason)
+        for news in down:
+            self._feed(news)
 
     def _send(self, effect: e.Send) -> bool:
         """Send a message; False if its receiver is known to be out of reach."""
@@ -223,11 +223,12 @@ class SimScheduler(Node):
 
 def results_in(message: m.Message) -> int:
     """Answers that a message carries, or tasks."""
-    kind = type(message)
-    if kind is m.Reply:
-        return sum([len(chunk.sizes) or 1 for chunk in message.chunks])  # type: ignore[union-attr]
-    if kind is m.Results:
-        return len(message.results)  # type: ignore[union-attr]
-    if kind is m.Tasks:
-        return len(message.tasks)  # type: ignore[union-attr]
-    return 0
+    match message:
+        case m.Reply():
+            return sum([len(chunk.sizes) or 1 for chunk in message.chunks])
+        case m.Results():
+            return len(message.results)
+        case m.Tasks():
+            return len(message.tasks)
+        case _:
+            return 0

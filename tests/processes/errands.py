@@ -55,6 +55,21 @@ def environment(*names: str) -> dict[str, str | None]:
     return {name: os.environ.get(name) for name in names}
 
 
+def thread_name() -> str:
+    """Of the thread that runs calls."""
+    return threading.current_thread().name
+
+
+def is_loaded(module: str) -> bool:
+    """Whether this engine has imported a module."""
+    return module in sys.modules
+
+
+def attribute(module: str, name: str) -> Any:
+    """Of a module that was imported before."""
+    return getattr(sys.modules[module], name)
+
+
 def total(array: Any) -> float:
     """The sum of an array."""
     return float(array.sum())

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -34,7 +32,7 @@ def test_engines_draw_different_random_numbers(rc: Client) -> None:
 
 
 def test_code_runs_in_the_main_thread(rc: Client) -> None:
-    assert rc[:].apply_sync(_thread_name) == ["MainThread"] * len(rc)
+    assert rc[:].apply_sync(errands.thread_name) == ["MainThread"] * len(rc)
 
 
 def test_engines_share_the_cores_fairly_unless_told_otherwise(flat_rc: Client) -> None:
@@ -47,7 +45,7 @@ def test_preloaded_modules_and_threads_are_as_asked_for(tmp_path: Path, monkeypa
     (tmp_path / "costly.py").write_text("import os\nloaded_by = os.getpid()\n")
     monkeypatch.syspath_prepend(tmp_path)
     with Cluster(2, preload=["costly", "json.tool"], threads=3) as rc:
-        loaded_by = rc[:].apply_sync(_attribute, "costly", "loaded_by")
+        loaded_by = rc[:].apply_sync(errands.attribute, "costly", "loaded_by")
         assert len(set(loaded_by)) == 1  # once for all, before they were forked
         assert not set(loaded_by) & set(rc[:].apply_sync(os.getpid))
         assert rc[0].apply_sync(errands.environment, "OMP_NUM_THREADS") == {"OMP_NUM_THREADS": "3"}
@@ -177,11 +175,3 @@ def test_a_file_is_run_as_a_cell(rc: Client, tmp_path: Path) -> None:
     script.write_text("from_file = 6 * 7\n")
     rc[:].run(str(script), block=True)
     assert rc[:]["from_file"] == [42] * len(rc)
-
-
-def _thread_name() -> str:
-    return threading.current_thread().name
-
-
-def _attribute(module: str, name: str) -> object:
-    return getattr(sys.modules[module], name)

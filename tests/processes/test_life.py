@@ -232,7 +232,7 @@ def test_a_start_that_fails_can_be_tried_again(tmp_path: Path, monkeypatch: pyte
         cluster.start_and_connect_sync()
     (tmp_path / "written_later.py").touch()
     with cluster as rc:
-        assert rc[0].apply_sync(_is_loaded, "written_later")
+        assert rc[0].apply_sync(errands.is_loaded, "written_later")
 
 
 def test_engines_that_end_while_they_start_end_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,7 +266,3 @@ def test_sockets_need_a_short_path(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_what_makes_no_sense_is_refused_before_anything_starts(arguments: dict[str, object], what: str) -> None:
     with pytest.raises(UserError, match=what):
         Cluster(**arguments)  # type: ignore[arg-type]
-
-
-def _is_loaded(module: str) -> bool:
-    return module in sys.modules
