@@ -15,10 +15,9 @@ import pytest
 import hiersched
 from hiersched.client.client import Client
 from hiersched.runtime import connection
+from tests.patience import DEADLINE_S
 
 pytestmark = pytest.mark.processes
-
-DEADLINE_S = 60.0
 
 
 def hs(*words: str) -> subprocess.CompletedProcess[str]:

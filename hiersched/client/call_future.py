@@ -3,11 +3,15 @@
 Who waits on it pumps the link in its own thread, so that no other thread has to wake between the reply and the code
 that asked. Everything else that understands futures (as_completed, asyncio, callbacks) is told by the session. Results
 are unpickled by the thread that reads them; what is announced is only that, and how, the call has ended.
+
+Most futures are only asked for their result. The standard future's own state, a third of what a future costs, is
+therefore made when somebody first uses it, which always begins with its condition.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import CancelledError, Future
+from threading import Condition, Lock
 from typing import TYPE_CHECKING, Any
 
 from hiersched.data.outcomes import original_of
@@ -18,16 +22,35 @@ if TYPE_CHECKING:
     from hiersched.client.session import Session
 
 
+_making = Lock()
+
+
 class CallFuture(Future):
     """The one outcome of a load-balanced call."""
 
     def __init__(self, session: Session, pending: Pending) -> None:
-        super().__init__()
         self._session = session
         self._pending = pending
         self._held = False  # a cancellation came too late
         self._error_raised: BaseException | None = None
-        pending.add_done_callback(self._announce)
+        self._own_condition: Condition | None = None
+
+    @property
+    def _condition(self) -> Condition:
+        if self._own_condition is None:
+            with _making:
+                made = self._own_condition is None
+                if made:
+                    super().__init__()
+                    self._own_condition = self._fresh_condition
+            if made:
+                self._pending.add_done_callback(self._announce)
+        assert self._own_condition is not None
+        return self._own_condition
+
+    @_condition.setter
+    def _condition(self, fresh: Condition) -> None:
+        self._fresh_condition = fresh  # seen by others only when all the rest is made
 
     def _announce(self, pending: Pending) -> None:
         """Tell those who wait in other threads that the request has ended."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
+from hiersched.data.outcomes import Outcome, lost_outcome, unpack_outcome
 from hiersched.errors import (
     BlobLost,
     CapacityError,
@@ -15,10 +15,9 @@ from hiersched.errors import (
     TaskCancelled,
     UnknownEngine,
 )
+from hiersched.kernels import bitset
 from hiersched.protocol import messages as m
-
-if TYPE_CHECKING:
-    from hiersched.data.outcomes import Outcome
+from hiersched.protocol.framing import Frame, split_frames
 
 _LOSSES: dict[int, type[HierschedError]] = {
     m.ENGINE_LOST: EngineLost,
@@ -99,6 +98,22 @@ class Pending:
     def missing(self) -> list[int]:
         """The targets whose outcomes are not here; [0] for a task that no engine is known to have."""
         return [rank for rank, outcome in zip(self.targets or (0,), self.outcomes, strict=True) if outcome is None]
+
+    def take(self, reply: m.Reply, frames: Sequence[Frame]) -> None:
+        """Take in the answers of a reply."""
+        pieces = [frames] if len(reply.chunks) == 1 else split_frames([chunk.frames for chunk in reply.chunks], frames)
+        for chunk, piece in zip(reply.chunks, pieces, strict=False):
+            if not chunk.sizes:
+                self.settle(bitset.first_of(bitset.from_wire(chunk.ranks)), unpack_outcome(piece))
+                continue
+            body = memoryview(piece[0])
+            start = 0
+            for rank, size in zip(bitset.ranks_of(bitset.from_wire(chunk.ranks)), chunk.sizes, strict=True):
+                self.settle(rank, unpack_outcome([body[start : start + size]]))
+                start += size
+        for loss in reply.losses:
+            for rank in bitset.ranks_of(bitset.from_wire(loss.ranks)):
+                self.settle(rank, lost_outcome(loss_error(loss.code, rank, loss.text)))
 
     def settle(self, rank: int, outcome: Outcome) -> None:
         """Take in the outcome of one rank; a second one is ignored."""

@@ -15,7 +15,6 @@ import itertools
 import os
 import socket
 import threading
-import time
 import uuid
 import weakref
 from collections import deque
@@ -28,6 +27,7 @@ from hiersched import errors
 from hiersched.client.pending import Pending, loss_error
 from hiersched.client.pump import Pump, deadline_of, left_of
 from hiersched.client.supplies import Supplies
+from hiersched.client.task_outbox import TaskOutbox
 from hiersched.core.metrics import Level
 from hiersched.core.topology import TreePlan
 from hiersched.data.cells import Cell
@@ -35,9 +35,9 @@ from hiersched.data.outcomes import lost_outcome, unpack_outcome
 from hiersched.data.serialize import PackedCall, Packer
 from hiersched.errors import ClusterLost, ConnectionFileError, HierschedError
 from hiersched.kernels import bitset
-from hiersched.limits import CONNECT_TIMEOUT_S, FLUSH_PERIOD_S, TASKS_PER_MESSAGE_MAX
+from hiersched.limits import CONNECT_TIMEOUT_S, TASKS_PER_MESSAGE_MAX
 from hiersched.protocol import messages as m
-from hiersched.protocol.framing import Frame, batches, inline, split_frames, whole
+from hiersched.protocol.framing import Frame, inline, whole
 from hiersched.runtime.connection import Connection, is_local
 from hiersched.runtime.zmq_link import Uplink, context
 
@@ -81,10 +81,7 @@ class Session:
         self._failed_starts: dict[int, str] = {}
         self._requests: dict[int, Pending] = {}
         self._finished: deque[Pending] = deque()
-        self._outbox: deque[tuple[Pending, m.Task, Sequence[Frame], dict[bytes, Any]]] = deque()
-        self._in_flight = 0
-        self._in_flight_max = 0
-        self._flushed_s = 0.0
+        self._outbox = TaskOutbox(self._link, self._supplies)
         self._numbers = itertools.count(1)
         self._censuses: dict[int, list[Level]] = {}
         self._ended: HierschedError | None = None
@@ -161,14 +158,13 @@ class Session:
         if len(blobs) > 1:  # what may be large is taken over now, so that many tasks share one copy of it
             needs = [digest for digest in blobs if digest != function]
             with self._lock:
-                self._provide(pending, blobs)
+                self._supplies.provide(pending, blobs)
             blobs = {}
         self._requests[pending.id] = pending
-        self._outbox.append((pending, m.Task(pending.id, function, needs, payload, len(rest)), rest, blobs))
-        now = time.monotonic()
-        if now - self._flushed_s >= FLUSH_PERIOD_S and self._lock.acquire(blocking=False):
+        self._outbox.put(pending, m.Task(pending.id, function, needs, payload, len(rest)), rest, blobs)
+        if self._outbox.due and self._lock.acquire(blocking=False):
             try:
-                self._flush(now)
+                self._outbox.flush()
                 self._after_send()
             finally:
                 self._lock.release()
@@ -183,7 +179,7 @@ class Session:
         """Withdraw tasks that have not started; they end with TaskCancelled. Those that run go on."""
         with self._lock:
             ids = {pending.id for pending in pendings if not pending.done}
-            withdrawn = [entry[0] for entry in list(self._outbox) if entry[0].id in ids]
+            withdrawn = self._outbox.waiting_among(ids)
             sent = sorted(ids - {pending.id for pending in withdrawn})
             for start in range(0, len(sent), TASKS_PER_MESSAGE_MAX):
                 self._link.send(m.Cancel(sent[start : start + TASKS_PER_MESSAGE_MAX]))
@@ -255,10 +251,10 @@ class Session:
     ) -> Pending:
         with self._lock:
             self._check_open()
-            if self._outbox:
-                self._flush(time.monotonic())
+            if self._outbox.ready:
+                self._outbox.flush()
             pending = Pending(self._new_id(), targets, ())
-            self._provide(pending, blobs)
+            self._supplies.provide(pending, blobs)
             self._requests[pending.id] = pending
             self._link.send(m.Call(pending.id, *request), frames)
             if wake:
@@ -267,32 +263,8 @@ class Session:
             self._pump.want()
         return pending
 
-    def _provide(self, pending: Pending, blobs: dict[bytes, Any]) -> None:
-        """Keep these blobs at hand for the root until `pending` is complete."""
-        self._supplies.provide(blobs)
-        pending.digests = tuple(blobs)
-
     def _new_id(self) -> int:
         return self._session << m.SESSION_SHIFT | next(self._numbers)
-
-    def _flush(self, now: float) -> None:
-        """Send waiting tasks, as many as the root takes."""
-        self._flushed_s = now
-        while self._outbox and self._in_flight < self._in_flight_max:
-            count = min(len(self._outbox), self._in_flight_max - self._in_flight)
-            tasks: list[m.Task] = []
-            frames: list[Frame] = []
-            for _ in range(count):
-                pending, task, rest, blobs = self._outbox.popleft()
-                if pending.complete:  # withdrawn
-                    continue
-                if blobs:
-                    self._provide(pending, blobs)
-                tasks.append(task)
-                frames.extend(rest)
-            for which, whose in batches(tasks):
-                self._link.send(m.Tasks(tasks[which]), frames[whose])
-            self._in_flight += len(tasks)
 
     def _after_send(self) -> None:
         """Sending may have eaten the edge that announces new messages to whoever receives."""
@@ -333,8 +305,8 @@ class Session:
                     handler = self._handlers.get(type(received[1]))
                     if handler is not None:
                         handler(self, received[1], received[2])
-                elif self._outbox and self._in_flight < self._in_flight_max:
-                    self._flush(time.monotonic())
+                elif self._outbox.ready:
+                    self._outbox.flush()
                 else:
                     break
         self._finish_pending()
@@ -352,19 +324,7 @@ class Session:
         pending = self._requests.get(reply.request)
         if pending is None:
             return
-        pieces = [frames] if len(reply.chunks) == 1 else split_frames([chunk.frames for chunk in reply.chunks], frames)
-        for chunk, piece in zip(reply.chunks, pieces, strict=False):
-            if not chunk.sizes:
-                pending.settle(bitset.first_of(bitset.from_wire(chunk.ranks)), unpack_outcome(piece))
-                continue
-            body = memoryview(piece[0])
-            start = 0
-            for rank, size in zip(bitset.ranks_of(bitset.from_wire(chunk.ranks)), chunk.sizes, strict=True):
-                pending.settle(rank, unpack_outcome([body[start : start + size]]))
-                start += size
-        for loss in reply.losses:
-            for rank in bitset.ranks_of(bitset.from_wire(loss.ranks)):
-                pending.settle(rank, lost_outcome(loss_error(loss.code, rank, loss.text)))
+        pending.take(reply, frames)
         if pending.complete:
             self._complete(pending)
 
@@ -374,7 +334,7 @@ class Session:
             end = start + result.frames
             pending = self._requests.get(result.id)
             if pending is not None:
-                self._in_flight -= 1
+                self._outbox.in_flight -= 1
                 if result.code:
                     self._lose(pending, result.code, result.rank, result.payload.decode(errors="replace"))
                 else:
@@ -389,7 +349,7 @@ class Session:
 
     def _complete(self, pending: Pending) -> None:
         del self._requests[pending.id]
-        self._supplies.release(pending.digests)
+        self._supplies.release(pending)
         self._finished.append(pending)
 
     def _on_members(self, news: m.Members, frames: Sequence[Frame]) -> None:
@@ -404,7 +364,7 @@ class Session:
 
     def _on_welcome(self, welcome: m.Welcome, frames: Sequence[Frame]) -> None:
         self._session = welcome.session
-        self._in_flight_max = welcome.facts["tasks_in_flight_max"]
+        self._outbox.in_flight_max = welcome.facts["tasks_in_flight_max"]
         self.plan = msgspec.convert(welcome.facts["plan"], TreePlan)
         self._members |= bitset.from_wire(welcome.members)
         self._ids = None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from hiersched.client.pending import Pending
 from hiersched.core.blobs import BlobStore
 from hiersched.limits import BLOBS_HELD_MAX
 from hiersched.protocol.messages import Blob, Digest, Missing, Want
@@ -21,8 +22,9 @@ class Supplies:
         self._pinned: dict[Digest, list[Any]] = {}  # digest -> [blob, requests that need it]
         self._held: OrderedDict[Digest, None] = OrderedDict()
 
-    def provide(self, blobs: Mapping[Digest, Any]) -> None:
-        """Pin what a request needs until `release`, and send the root what it was not sent before."""
+    def provide(self, pending: Pending, blobs: Mapping[Digest, Any]) -> None:
+        """Keep what a request needs at hand until `release`, and send the root what it was not sent before."""
+        pending.digests = tuple(blobs)
         for digest, data in blobs.items():
             pin = self._pinned.get(digest)
             if pin is None:
@@ -34,9 +36,9 @@ class Supplies:
                     self._held.popitem(last=False)
                 self._link.send(Blob(digest), (pin[0],))
 
-    def release(self, digests: Iterable[Digest]) -> None:
-        """A request is done with these."""
-        for digest in digests:
+    def release(self, pending: Pending) -> None:
+        """A request is complete, and needs nothing any more."""
+        for digest in pending.digests:
             pin = self._pinned[digest]
             pin[1] -= 1
             if not pin[1]:

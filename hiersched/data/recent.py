@@ -24,12 +24,14 @@ class Recent(Generic[Key, Thing]):
 
     def get(self, key: Key) -> Thing | None:
         """The thing, now the most recently used; None if it is not here."""
-        with self._lock:
-            found = self._things.get(key)
-            if found is None:
-                return None
+        found = self._things.get(key)  # no lock: each of these steps is one to the interpreter
+        if found is None:
+            return None
+        try:
             self._things.move_to_end(key)
-            return found[0]
+        except KeyError:
+            return None  # dropped between the two
+        return found[0]
 
     def put(self, key: Key, thing: Thing, *, size: int) -> None:
         """Keep a thing of `size` bytes, in place of the one under that key; others may be dropped for it."""

@@ -28,7 +28,6 @@ Link = bytes
 
 # Plain numbers: turning zmq's enumerations into them takes longer than what they are for.
 _EVENTS, _POLLIN, _NOBLOCK, _SNDMORE = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK), int(zmq.SNDMORE)
-_IMMUTABLE = frozenset({bytes, zmq.Frame})
 
 
 class Unreachable(Exception):
@@ -103,12 +102,12 @@ class _Socket:
         return link, message, frames
 
     def _send_parts(self, parts: list[Frame], flags: int) -> None:
-        """Send the parts of one message; large ones without a copy, if nobody can change them."""
+        """Send the parts of one message. What came from another socket goes on without a copy."""
         send = self._send
         last = parts.pop()
         for part in parts:
-            send(part, flags | _SNDMORE, len(part) < INLINE_BYTES_MAX or type(part) not in _IMMUTABLE)
-        send(last, flags, len(last) < INLINE_BYTES_MAX or type(last) not in _IMMUTABLE)
+            send(part, flags | _SNDMORE, type(part) is not zmq.Frame)
+        send(last, flags, type(last) is not zmq.Frame)
 
     def close(self) -> None:
         """Close the socket; what is unsent is given its `linger`, none by default."""

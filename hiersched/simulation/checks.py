@@ -9,6 +9,7 @@ end once and in order is checked by the client's `Request`. `leftovers` says wha
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NoReturn
 
 from hiersched.core import effects as e
 from hiersched.core.membership import Neighbour
@@ -86,11 +87,14 @@ def _those(links: Iterable[e.Link], children: dict[e.Link, Neighbour]) -> list[N
 
 
 def _check_waiting(node: SimScheduler) -> None:
-    """Whoever owes an answer is there."""
+    """Whoever owes an answer is there: an engine, or the child scheduler that speaks for it."""
+    open_requests = node.core.calls.gather.open
+    if not open_requests:
+        return
     there = 0
     for child in node.core.membership.children.values():
         there |= child.reach
-    for entry in node.core.calls.gather.open.values():
+    for entry in open_requests.values():
         if entry.pending & there != entry.pending:
             dead = entry.pending ^ (entry.pending & there)
             _fail(node, f"request {entry.request} waits for {bitset.text_of(dead)}, which are gone")
@@ -121,7 +125,7 @@ def _check_bounds(node: SimScheduler) -> None:
             _fail(node, f"{count} {what}, where {most} is the bound")
 
 
-def _fail(node: SimScheduler, text: str) -> None:
+def _fail(node: SimScheduler, text: str) -> NoReturn:
     raise Bug(f"{node.link.decode()}: {text}")
 
 
@@ -129,7 +133,7 @@ def _fail(node: SimScheduler, text: str) -> None:
 
 
 def leftovers(
-    schedulers: Iterable[SimScheduler], engines: Iterable[SimEngine], clients: Iterable[SimClient], now_s: float
+    schedulers: Iterable[SimScheduler], engines: Iterable[SimEngine], *, clients: Iterable[SimClient], now_s: float
 ) -> list[str]:
     """What is still held by the processes that live at `now_s`; empty when everything has come to rest."""
     found = []

@@ -29,7 +29,7 @@ class SimClient(Node):
     those it has. ended: why it left, or was left.
     """
 
-    def __init__(self, link: Link, host: str, network: Network) -> None:
+    def __init__(self, link: Link, host: str, *, network: Network) -> None:
         super().__init__(link, host)
         self.members = 0
         self.session = 0

@@ -73,7 +73,7 @@ class World:
         self.plan = _plan(engines, setup, fanout, leaf_engines)
         checked = engines <= CHECKED_ENGINES_MAX if setup.checked is None else setup.checked
         checker = Checker(self.plan) if checked else None
-        self._nursery = Nursery(self.network, self.plan, setup.unborn, checker)
+        self._nursery = Nursery(self.network, self.plan, unborn=setup.unborn, checker=checker)
         self._start_s = 0.0
         self.root = self._nursery.start_root()
         self.client = self.add_client()
@@ -120,7 +120,9 @@ class World:
 
     # --- what is asked ------------------------------------------------------------------------------------------------
 
-    def submit_to_all(self, at_s: float | None = None, run_s: float = 0.05, client: SimClient | None = None) -> Request:
+    def submit_to_all(
+        self, at_s: float | None = None, run_s: float = 0.05, *, client: SimClient | None = None
+    ) -> Request:
         """A call on every engine that the client then knows. run_s: how long it runs on an engine of normal speed."""
         client = client or self.client
         request = Request([0], [Argument(run_s)])
@@ -136,8 +138,8 @@ class World:
         self,
         targets: Sequence[int],
         arguments: Sequence[Argument],
-        at_s: float | None = None,
         *,
+        at_s: float | None = None,
         blobs: Blobs = NO_BLOBS,
         client: SimClient | None = None,
     ) -> Request:
@@ -182,7 +184,7 @@ class World:
 
         self.at(at_s, set_slowness)
 
-    def partition(self, nodes: Sequence[Node], at_s: float | None = None, for_s: float | None = None) -> None:
+    def partition(self, nodes: Sequence[Node], *, at_s: float | None = None, for_s: float | None = None) -> None:
         """Cut these off from their parents, for so many seconds or for good.
 
         Raises UserError for a node whose link is watched: what cannot be silent for long cannot be cut off unnoticed.
@@ -237,7 +239,7 @@ class World:
     def _leftovers(self) -> list[str]:
         nursery = self._nursery
         engines = nursery.engines.values()
-        return leftovers(nursery.schedulers, engines, nursery.clients, self.timeline.now_s)
+        return leftovers(nursery.schedulers, engines, clients=nursery.clients, now_s=self.timeline.now_s)
 
 
 def _plan(engines: int, setup: Setup, fanout: int | None, leaf_engines: int | None) -> TreePlan:

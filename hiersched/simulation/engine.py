@@ -89,7 +89,7 @@ class SimEngine(Node):
         "slowness",
     )
 
-    def __init__(self, link: Link, host: str, rank: int, network: Network, processes: Processes) -> None:
+    def __init__(self, link: Link, host: str, *, rank: int, network: Network, processes: Processes) -> None:
         super().__init__(link, host)
         self.rank = rank
         self.slowness = 1.0

@@ -71,7 +71,7 @@ class Pipe:
 
     __slots__ = ("_delay_s", "_edge", "_last_s", "_network", "_timeline", "held", "name", "receiver", "sender")
 
-    def __init__(self, edge: Edge, sender: Node, receiver: Node, name: Link) -> None:
+    def __init__(self, edge: Edge, *, sender: Node, receiver: Node, name: Link) -> None:
         self.sender = sender
         self.receiver = receiver
         self.name = name
@@ -134,8 +134,8 @@ class Edge:
         self.same_host = parent.host == child.host
         self.cut = 0
         self.broken = False
-        self.down = Pipe(self, parent, child, PARENT)
-        self.up = Pipe(self, child, parent, child.link)
+        self.down = Pipe(self, sender=parent, receiver=child, name=PARENT)
+        self.up = Pipe(self, sender=child, receiver=parent, name=child.link)
 
     def unreachable(self, now_s: float) -> bool:
         """Whether a sender notices at once that the other end is gone: not across hosts, where silence must tell."""

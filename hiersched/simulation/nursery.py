@@ -26,7 +26,7 @@ CLUSTER, KEY = "simulated", "key"
 class Nursery:
     """Starts, knows and ends all processes. unborn: ranks of engines that end before they say hello."""
 
-    def __init__(self, network: Network, plan: TreePlan, unborn: Container[int], checker: Checker | None) -> None:
+    def __init__(self, network: Network, plan: TreePlan, *, unborn: Container[int], checker: Checker | None) -> None:
         self.engines: dict[int, SimEngine] = {}
         self.schedulers: list[SimScheduler] = []
         self.clients: list[SimClient] = []
@@ -43,7 +43,7 @@ class Nursery:
 
     def start_client(self, root: SimScheduler) -> SimClient:
         """A client on the root's host, about to be let in."""
-        client = SimClient(b"client-%d" % len(self.clients), root.host, self._network)
+        client = SimClient(b"client-%d" % len(self.clients), root.host, network=self._network)
         self.clients.append(client)
         self._network.connect(root, client)
         client.start(CLUSTER, KEY)
@@ -74,13 +74,13 @@ class Nursery:
     def _scheduler(self, child: Child) -> SimScheduler:
         watched = len(self._plan.hosts) == 1
         core = SchedulerCore(Place(CLUSTER, KEY, child.level, child.first, child.last, watched), self._plan)
-        node = SimScheduler(link_of(child), child.host, core, self._network, self)
+        node = SimScheduler(link_of(child), child.host, core=core, network=self._network, processes=self)
         node.watcher = self._checker
         self.schedulers.append(node)
         return node
 
     def _engine(self, child: Child) -> SimEngine:
-        node = SimEngine(link_of(child), child.host, child.first, self._network, self)
+        node = SimEngine(link_of(child), child.host, rank=child.first, network=self._network, processes=self)
         node.log = self._checker
         self.engines[child.first] = node
         return node

@@ -64,7 +64,7 @@ class SimScheduler(Node):
         "watcher",
     )
 
-    def __init__(self, link: e.Link, host: str, core: SchedulerCore, network: Network, processes: Processes) -> None:
+    def __init__(self, link: e.Link, host: str, *, core: SchedulerCore, network: Network, processes: Processes) -> None:
         super().__init__(link, host)
         self.core = core
         self.level = core.place.level

@@ -7,7 +7,6 @@ One flat and one deep tree serve all tests that leave them as they are. Those th
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FunctionType
@@ -19,19 +18,10 @@ from hiersched.client.client import Client
 from hiersched.client.cluster import Cluster
 from hiersched.runtime import connection
 from tests import leftovers
-
-DEADLINE_S = 30.0
+from tests.patience import DEADLINE_S, until
 
 FLAT = {"n": 4}
 DEEP = {"n": 8, "leaf_engines": 2, "fanout": 2}  # root, two levels of schedulers below it, engines
-
-
-def until(condition: Callable[[], object], what: str, *, within_s: float = DEADLINE_S) -> None:
-    """Wait until `condition()` holds. Fails, saying what did not happen, if it does not in time."""
-    ends_at = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < ends_at, f"in {within_s:.0f} s it did not come about that {what}"
-        time.sleep(0.005)
 
 
 class Gate:

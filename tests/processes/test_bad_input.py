@@ -14,7 +14,8 @@ from hiersched.client.cluster import Cluster
 from hiersched.errors import CapacityError, CompositeError, NoEngines, PackError, RemoteError, UnknownEngine, UserError
 from hiersched.limits import ENGINES_MAX
 from tests import leftovers
-from tests.processes.conftest import DEADLINE_S, in_a_notebook
+from tests.patience import DEADLINE_S
+from tests.processes.conftest import in_a_notebook
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +105,7 @@ def test_an_argument_that_only_the_client_can_rebuild(rc: Client) -> None:
     exec("class Thing: pass", module.__dict__)
     module.Thing.__module__ = "only_at_the_client"
     try:
-        with pytest.raises(RemoteError, match="UnpackError.*install the module"):
+        with pytest.raises(RemoteError, match=r"UnpackError.*install the module"):
             rc[0].apply_async(repr, module.Thing()).get(DEADLINE_S)
         with pytest.raises(CompositeError):
             rc[:].apply_async(repr, module.Thing()).get(DEADLINE_S)

@@ -13,8 +13,9 @@ from hiersched.client.client import Client
 from hiersched.client.cluster import Cluster
 from hiersched.client.joblib_backend import register_joblib
 from hiersched.errors import RemoteError, TaskCancelled
+from tests.patience import DEADLINE_S
 from tests.processes import errands
-from tests.processes.conftest import DEADLINE_S, Gate, in_a_notebook, pids_of
+from tests.processes.conftest import Gate, in_a_notebook, pids_of
 
 
 def test_tasks_use_every_engine_at_once(rc: Client, gate: Gate) -> None:

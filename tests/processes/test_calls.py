@@ -9,8 +9,9 @@ import pytest
 
 from hiersched.client.client import Client
 from hiersched.errors import CompositeError, RemoteError
+from tests.patience import DEADLINE_S
 from tests.processes import errands
-from tests.processes.conftest import DEADLINE_S, in_a_notebook, pids_of
+from tests.processes.conftest import in_a_notebook, pids_of
 
 
 def test_a_call_runs_once_on_each_engine(rc: Client) -> None:

@@ -12,8 +12,9 @@ import pytest
 
 from hiersched.client.client import Client
 from hiersched.errors import ClusterLost
+from tests.patience import DEADLINE_S, until
 from tests.processes import errands
-from tests.processes.conftest import DEADLINE_S, Gate, until
+from tests.processes.conftest import Gate
 
 
 def in_threads(count: int, story: Callable[[int], object]) -> list[object]:

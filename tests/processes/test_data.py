@@ -11,8 +11,9 @@ import pytest
 from hiersched.client.client import Client
 from hiersched.client.cluster import Cluster
 from hiersched.errors import RemoteError
+from tests.patience import DEADLINE_S
 from tests.processes import errands
-from tests.processes.conftest import DEADLINE_S, DEEP
+from tests.processes.conftest import DEEP
 
 LARGE = 250_000  # numbers of eight bytes
 SMALL_STORES = """

@@ -11,8 +11,9 @@ from hiersched.client.client import Client
 from hiersched.client.cluster import Cluster
 from hiersched.errors import RemoteError
 from hiersched.nodes.host import THREAD_VARIABLES
+from tests.patience import DEADLINE_S
 from tests.processes import errands
-from tests.processes.conftest import DEADLINE_S, in_a_notebook, pids_of
+from tests.processes.conftest import in_a_notebook, pids_of
 
 
 def shown(rc: Client, code: str) -> tuple[str, str, list[dict[str, object]]]:

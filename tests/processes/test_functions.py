@@ -10,7 +10,8 @@ import pytest
 import hiersched as hs
 from hiersched.client.client import Client
 from hiersched.errors import RemoteError
-from tests.processes.conftest import DEADLINE_S, in_a_notebook
+from tests.patience import DEADLINE_S
+from tests.processes.conftest import in_a_notebook
 
 
 def test_a_notebook_function_sees_the_namespace_of_its_engine(rc: Client) -> None:

@@ -11,8 +11,9 @@ import pytest
 from hiersched.client.client import Client
 from hiersched.client.results import AsyncResult
 from hiersched.errors import RemoteError
+from tests.patience import DEADLINE_S
 from tests.processes import errands
-from tests.processes.conftest import DEADLINE_S, Gate
+from tests.processes.conftest import Gate
 
 WAYS: dict[str, Callable[[Client, Gate], AsyncResult]] = {
     "call": lambda rc, gate: rc[0].apply_async(errands.hold, str(gate)),

@@ -16,8 +16,9 @@ from hiersched.client.client import Client
 from hiersched.client.cluster import Cluster
 from hiersched.errors import ClusterLost, CompositeError, StartError, UserError
 from hiersched.runtime import connection
+from tests.patience import DEADLINE_S, until
 from tests.processes import errands
-from tests.processes.conftest import DEADLINE_S, DEEP, Gate, host_of, pids_of, until
+from tests.processes.conftest import DEEP, Gate, host_of, pids_of
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
 

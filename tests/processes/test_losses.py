@@ -14,8 +14,9 @@ import pytest
 from hiersched.client.client import Client
 from hiersched.client.cluster import Cluster
 from hiersched.errors import CompositeError, EngineLost, NoEngines, RemoteError, UnknownEngine
+from tests.patience import DEADLINE_S, until
 from tests.processes import errands
-from tests.processes.conftest import DEADLINE_S, DEEP, Gate, pids_of, schedulers_of, until
+from tests.processes.conftest import DEEP, Gate, pids_of, schedulers_of
 
 CLIENT = """
 import sys, time

@@ -23,7 +23,8 @@ from hiersched.protocol import messages as m
 from hiersched.protocol.framing import PROTOCOL_VERSION, decode, encode
 from hiersched.runtime import connection
 from hiersched.runtime.connection import Connection
-from tests.processes.conftest import DEADLINE_S, host_of, until
+from tests.patience import DEADLINE_S, until
+from tests.processes.conftest import host_of
 
 
 @pytest.fixture(scope="module")

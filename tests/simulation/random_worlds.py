@@ -67,11 +67,11 @@ class RandomWorld:
         rng, targets = self.rng, self._some_ranks()
         size = rng.choice([0, 0, 10, 20_000])
         arguments = [Argument(rng.random() * 0.05, place, size) for place in range(len(targets))]
-        return self.world.submit(targets, arguments if rng.random() < 0.7 else arguments[:1], at_s, client=client)
+        return self.world.submit(targets, arguments if rng.random() < 0.7 else arguments[:1], at_s=at_s, client=client)
 
     def _call_with_blobs(self, client: SimClient, at_s: float) -> Request:
         blobs = self._some_blobs(least=1)
-        return self.world.submit(self._some_ranks(), [Argument(0.001)], at_s, blobs=blobs, client=client)
+        return self.world.submit(self._some_ranks(), [Argument(0.001)], at_s=at_s, blobs=blobs, client=client)
 
     def _tasks(self, client: SimClient, at_s: float) -> Request:
         rng = self.rng
@@ -102,7 +102,7 @@ class RandomWorld:
         nodes = self.world.schedulers()[1:]
         if nodes and len(self.world.plan.hosts) > 1:
             cut = self.rng.sample(nodes, self.rng.randint(1, len(nodes)))
-            self.world.partition(cut, at_s, self.rng.choice([None, 1.0, 5.0, 6.5, 7.0, 20.0]))
+            self.world.partition(cut, at_s=at_s, for_s=self.rng.choice([None, 1.0, 5.0, 6.5, 7.0, 20.0]))
 
     def _slow(self, at_s: float) -> None:
         self.world.slow(self.rng.choice(self._ranks()), 10.0, at_s)

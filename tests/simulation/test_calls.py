@@ -134,13 +134,13 @@ def test_a_hundred_of_ten_thousand_engines_die_during_a_call():
     assert world.living() == sorted(set(range(10_000)) - set(dead))
 
 
-def test_an_engine_that_answers_and_then_dies_takes_no_other_answer_with_it():
+def test_what_an_engine_answered_before_it_died_counts():
     world = World(engines=24, fanout=2, leaf_engines=4, seed=9)
     quick = 5
     reply = world.submit(range(24), [Argument(0.0 if rank == quick else 0.1, token=rank) for rank in range(24)])
     world.kill(quick, at_s=0.05)
     world.run_until(reply.done)
-    assert set(reply.errors) <= {quick}
+    assert reply.errors == {}
     world.settle()
 
 

@@ -29,7 +29,7 @@ def leaf_of(world: World) -> SimScheduler:
 
 
 def wait_for_the_dead(world: World) -> None:
-    leaf_of(world).core.membership.members &= ~bitset.of_range(3, 4)
+    del leaf_of(world).core.membership.children[b"engine-3"]
 
 
 def forget_credit(world: World) -> None:

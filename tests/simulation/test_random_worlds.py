@@ -7,7 +7,7 @@ import pytest
 from tests.simulation.random_worlds import RandomWorld
 
 
-@pytest.mark.parametrize("seed", range(150))
+@pytest.mark.parametrize("seed", range(200))
 def test_every_random_world_comes_to_rest_with_every_request_ended(seed: int, request: pytest.FixtureRequest):
     RandomWorld(seed, replay=f"python -m pytest '{request.node.nodeid}'").run()
 
