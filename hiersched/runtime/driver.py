@@ -101,7 +101,7 @@ class Driver:
         """Begin; `on_exit(reason)` is called once, when the core is done."""
         self._on_exit = on_exit
         for socket in self._sockets:
-            self._loop.add_handler(socket.fileno(), self._on_readable, IOLoop.READ)
+            self._loop.asyncio_loop.add_reader(socket.fileno(), self._on_readable)  # type: ignore[attr-defined]
         self.step(e.Started())
         self._loop.add_callback(self._on_readable)
 
@@ -109,7 +109,7 @@ class Driver:
         """Stop listening. What the loop still holds for this driver does nothing any more."""
         self._stopped = True
         for socket in self._sockets:
-            self._loop.remove_handler(socket.fileno())
+            self._loop.asyncio_loop.remove_reader(socket.fileno())  # type: ignore[attr-defined]
         for link in list(self._clients):
             self._unwatch_client(link)
 
@@ -152,14 +152,16 @@ class Driver:
             if received is None:
                 return True
             link, message, frames = received
-            if socket is not self._uplink:
-                if link not in self._port_of and type(message) is Hello:
-                    self._watch_client(link, message)
-                self._port_of[link] = socket  # type: ignore[assignment]
-                if self._awaited:
-                    self._awaited.pop(link, None)
+            if link and self._port_of.get(link) is not socket:
+                self._on_new_link(link, socket, message)  # type: ignore[arg-type]
             self._feed(e.Received(link, message, frames))
         return False
+
+    def _on_new_link(self, link: e.Link, port: Port, message: Message) -> None:
+        self._port_of[link] = port
+        self._awaited.pop(link, None)
+        if type(message) is Hello:
+            self._watch_client(link, message)
 
     def _refuse(self, socket: Port | Uplink, error: ProtocolError | VersionMismatch) -> None:
         kind = "version" if isinstance(error, VersionMismatch) else "malformed"

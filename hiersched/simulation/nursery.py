@@ -12,7 +12,6 @@ from hiersched.core.effects import Link
 from hiersched.core.place import Place
 from hiersched.core.scheduler import SchedulerCore
 from hiersched.core.topology import Child, TreePlan
-from hiersched.limits import START_TIMEOUT_S
 from hiersched.simulation.checks import Checker
 from hiersched.simulation.client import SimClient
 from hiersched.simulation.engine import SimEngine
@@ -50,11 +49,9 @@ class Nursery:
         return client
 
     def start(self, parent: SimScheduler, children: list[Child]) -> None:
-        links = [link_of(child) for child in children]
-        parent.awaited.update(zip(links, children, strict=True))
+        parent.awaited.update((link_of(child), child) for child in children)
         timeline = self._network.timeline
         timeline.at(timeline.now_s + START_S, self._start, (parent, children))
-        timeline.at(timeline.now_s + START_TIMEOUT_S, parent.check_started, links)
 
     def _start(self, birth: tuple[SimScheduler, list[Child]]) -> None:
         parent, children = birth

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import msgspec
 
+from hiersched.core.topology import levels
 from hiersched.errors import UserError
 from hiersched.simulation.cluster import Setup, World
 from hiersched.simulation.network import Weather
@@ -196,14 +197,14 @@ def _without_collector() -> Iterator[None]:
 
 
 def _report(world: World, scenario: Scenario, requests: dict[str, Request]) -> Report:
-    levels = []
-    for level in range(world.plan.depth):
-        nodes = world.schedulers(level)
-        levels.append(
+    rows = []
+    for level in levels(world.plan):
+        nodes = world.schedulers(level.level)
+        rows.append(
             LevelTraffic(
-                level=level,
-                schedulers=len(nodes),
-                children_max=max(len(node.children) for node in nodes),
+                level=level.level,
+                schedulers=level.schedulers,
+                children_max=level.fanout_max,
                 sent=sum(node.sent for node in nodes),
                 received=sum(node.received for node in nodes),
                 most=max(node.sent + node.received for node in nodes),
@@ -218,7 +219,7 @@ def _report(world: World, scenario: Scenario, requests: dict[str, Request]) -> R
         leaf_engines=world.plan.leaf_engines,
         predicted_s=predicted_s(world, scenario.run_s),
         work=[_outcome(name, request) for name, request in requests.items()],
-        levels=levels,
+        levels=rows,
         engines_left=len(world.living()),
         lasted_s=world.now_s,
         events=world.timeline.events,

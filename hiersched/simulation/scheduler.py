@@ -1,8 +1,8 @@
 """A scheduler process: a real core, fed as the real driver feeds it, one message at a time.
 
 Handling a message takes receive_s, and result_s for each result in it; sending takes send_s, and byte_s for each byte.
-What comes meanwhile waits. `Drained` follows when nothing more waits, or after EVENTS_PER_STEP_MAX events. Word of a
-death may overtake messages that wait, as it comes another way.
+What comes meanwhile waits. `Drained` follows when nothing more waits, or after EVENTS_PER_STEP_MAX events, if the core
+has something to settle. Word of a death may overtake messages that wait, as it comes another way.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Protocol
 from hiersched.core import effects as e
 from hiersched.core.scheduler import SchedulerCore
 from hiersched.core.topology import Child
-from hiersched.limits import EVENTS_PER_STEP_MAX, START_TIMEOUT_S
+from hiersched.limits import EVENTS_PER_STEP_MAX
 from hiersched.protocol import messages as m
 from hiersched.protocol.framing import Frame
 from hiersched.simulation.network import Edge, Network, Node
@@ -103,13 +103,6 @@ class SimScheduler(Node):
         child = self.awaited.pop(link, None)
         event = e.LinkDown(link, reason) if child is None else e.ChildFailed(child, reason)
         self.take(event, overtakes=self._network.rng.random() < 0.5)
-
-    def check_started(self, links: list[e.Link]) -> None:
-        """START_TIMEOUT_S after their start: give up those children that were never heard."""
-        for link in links:
-            if link in self.awaited and self.ended_s > self._network.timeline.now_s:
-                self._processes.end(self.children[link], "it was too slow to start")
-                self.link_down(link, f"it did not say hello within {START_TIMEOUT_S:.0f} s")
 
     def take(self, event: e.Event, *, overtakes: bool = False) -> None:
         """Handle an event now, or when there is time."""

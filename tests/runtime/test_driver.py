@@ -1,0 +1,434 @@
+"""The driver turns what happens into events, and effects into sends, forks and timers. It knows no scheduling."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import pytest
+
+from hiersched.core import effects as e
+from hiersched.core.topology import Child
+from hiersched.errors import ProtocolError, VersionMismatch
+from hiersched.limits import EVENTS_PER_STEP_MAX
+from hiersched.protocol import messages as m
+from hiersched.protocol.framing import Frame
+from hiersched.runtime import driver as driver_module
+from hiersched.runtime.driver import Driver, link_of
+from hiersched.runtime.zmq_link import Gone, Port, Unreachable
+from tests.patience import DEADLINE_S, LOOK_EVERY_S
+
+ENGINE = Child(kind="engine", first=3, last=4, host="here", level=1)
+
+
+class FakeCore:
+    """Notes events, and gives the effects that a test wants for each type of them."""
+
+    unsettled = True
+
+    def __init__(self) -> None:
+        self.events: list[e.Event] = []
+        self.effects: dict[type, list[Any]] = {}
+
+    def handle(self, event: e.Event, now: float) -> list[e.Effect]:
+        self.events.append(event)
+        wanted = self.effects.get(type(event), [])
+        return wanted.pop(0) if wanted else []
+
+    def on(self, event: type, *effects: e.Effect | BaseException) -> None:
+        """The effects of the next event of this type."""
+        self.effects.setdefault(event, []).append(list(effects))
+
+    def of(self, kind: type) -> list[Any]:
+        return [event for event in self.events if type(event) is kind]
+
+
+class FakePort(Port):
+    """A port whose messages a test brings. Its edge is eaten by every use, as zmq's is."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[Any] = deque()
+        self.sent: list[tuple[bytes, m.Message, Sequence[Frame]]] = []
+        self.unreachable: dict[bytes, Unreachable] = {}
+        self._edge = os.eventfd(0, os.EFD_NONBLOCK)
+
+    def fileno(self) -> int:
+        return self._edge
+
+    def brings(self, *items: Any) -> None:
+        """Messages as (link, message, *frames), or errors."""
+        self.waiting.extend(items)
+        os.eventfd_write(self._edge, 1)
+
+    def readable(self) -> bool:
+        self._eat_edge()
+        return bool(self.waiting)
+
+    def receive_nowait(self) -> tuple[bytes, m.Message, Sequence[Frame]] | None:
+        self._eat_edge()
+        if not self.waiting:
+            return None
+        item = self.waiting.popleft()
+        if isinstance(item, Exception):
+            raise item
+        link, message, *frames = item
+        return link, message, frames
+
+    def send(self, link: bytes, message: m.Message, frames: Sequence[Frame] = ()) -> None:
+        self._eat_edge()
+        if link in self.unreachable:
+            raise self.unreachable[link]
+        self.sent.append((link, message, frames))
+
+    def _eat_edge(self) -> None:
+        try:
+            os.eventfd_read(self._edge)
+        except BlockingIOError:
+            return
+
+    def close(self) -> None:
+        os.close(self._edge)
+
+
+class FakeSpawner:
+    def __init__(self) -> None:
+        self.started: list[Child] = []
+        self.ended: list[bytes] = []
+        self.watched: set[bytes] = set()
+
+    def start(self, children: list[Child]) -> None:
+        self.started += children
+
+    def end(self, link: bytes) -> None:
+        self.ended.append(link)
+
+    def watches(self, link: bytes) -> bool:
+        return link in self.watched
+
+
+class Stage:
+    """A driver with everything around it."""
+
+    def __init__(self) -> None:
+        self.core, self.port, self.spawner = FakeCore(), FakePort(), FakeSpawner()
+        self.driver = Driver(self.core, [self.port], None, self.spawner)  # type: ignore[arg-type]
+        self.exits: list[str] = []
+
+    def start(self) -> None:
+        self.driver.start(self.exits.append)
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        ends_at = time.monotonic() + DEADLINE_S
+        while not condition():
+            assert time.monotonic() < ends_at, self.core.events
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def rest(self) -> None:
+        """Let the loop run until nothing is left to do at once."""
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+
+def staged(story: Callable[[Stage], Awaitable[None]]) -> None:
+    async def whole() -> None:
+        stage = Stage()
+        try:
+            await story(stage)
+        finally:
+            stage.driver.stop()
+            stage.port.close()
+
+    asyncio.run(whole())
+
+
+def hello(pid: int, *, role: m.Role = "client", host: str | None = None) -> m.Hello:
+    return m.Hello("cluster", "key", role, "uuid", pid, host or socket.gethostname(), 0, 0)
+
+
+def blamed(error: Exception, link: bytes) -> Exception:
+    error.link = link  # type: ignore[attr-defined]
+    return error
+
+
+# --- in ---------------------------------------------------------------------------------------------------------------
+
+
+def test_messages_become_events_and_a_drained_follows() -> None:
+    async def story(stage: Stage) -> None:
+        stage.start()
+        assert [type(event) for event in stage.core.events] == [e.Started, e.Drained]
+        await stage.rest()
+        stage.core.events.clear()
+        stage.port.brings((b"a", m.Beat()), (b"b", m.Blob(bytes(16)), b"data"))
+        await stage.until(lambda: stage.core.of(e.Drained))
+        assert stage.core.events[:2] == [
+            e.Received(b"a", m.Beat(), []),
+            e.Received(b"b", m.Blob(bytes(16)), [b"data"]),
+        ]
+
+    staged(story)
+
+
+def test_many_messages_are_taken_in_portions() -> None:
+    async def story(stage: Stage) -> None:
+        stage.start()
+        await stage.rest()
+        stage.core.events.clear()
+        stage.port.brings(*[(b"a", m.Beat())] * (2 * EVENTS_PER_STEP_MAX + 10))
+        await stage.until(lambda: len(stage.core.of(e.Received)) == 2 * EVENTS_PER_STEP_MAX + 10)
+        first = stage.core.events.index(e.Drained())
+        assert first == EVENTS_PER_STEP_MAX  # others are heard in between
+
+    staged(story)
+
+
+def test_what_is_no_message_is_counted_and_the_rest_is_heard() -> None:
+    async def story(stage: Stage) -> None:
+        stage.start()
+        old = blamed(VersionMismatch("the peer speaks version 0"), b"old")
+        stage.port.brings(blamed(ProtocolError("noise"), b"x"), (b"a", m.Beat()), old, (b"b", m.Beat()))
+        await stage.until(lambda: len(stage.core.of(e.Received)) == 2)
+        assert stage.core.of(e.Dropped) == [e.Dropped("malformed"), e.Dropped("version")]
+        assert stage.port.sent == [(b"old", m.Refused("VersionMismatch", "the peer speaks version 0"), ())]
+
+    staged(story)
+
+
+def test_an_edge_that_sending_ate_is_made_up_for() -> None:
+    async def story(stage: Stage) -> None:
+        stage.start()
+        await stage.rest()
+        stage.core.on(e.Woke, e.Send(b"a", m.Beat()))
+        stage.port.brings((b"a", m.Beat()))
+        stage.driver.step(e.Woke())  # comes first, and its send eats the edge
+        await stage.until(lambda: stage.core.of(e.Received))
+
+    staged(story)
+
+
+# --- out --------------------------------------------------------------------------------------------------------------
+
+
+def test_effects_are_performed_in_order() -> None:
+    async def story(stage: Stage) -> None:
+        stage.start()
+        stage.core.on(
+            e.Received, e.Send(b"a", m.Stop("1")), e.Send(b"a", m.Blob(bytes(16)), [b"2"]), e.Close(b"a"), e.Exit("3")
+        )
+        stage.port.brings((b"a", m.Beat()))
+        await stage.until(lambda: stage.exits)
+        assert stage.port.sent == [(b"a", m.Stop("1"), ()), (b"a", m.Blob(bytes(16)), [b"2"])]
+        assert (stage.spawner.ended, stage.exits) == ([b"a"], ["3"])
+
+    staged(story)
+
+
+def test_who_cannot_be_reached_is_down() -> None:
+    async def story(stage: Stage) -> None:
+        stage.start()
+        stage.port.unreachable[b"a"] = Unreachable("its queue is full")
+        stage.core.on(e.Received, e.Send(b"a", m.Beat()), e.Send(b"unheard", m.Beat()))
+        stage.port.brings((b"a", m.Beat()))
+        await stage.until(lambda: len(stage.core.of(e.LinkDown)) == 2)
+        assert stage.core.of(e.LinkDown) == [
+            e.LinkDown(b"a", "its queue is full"),
+            e.LinkDown(b"unheard", "it was never heard of"),
+        ]
+
+    staged(story)
+
+
+def test_of_who_closed_its_connection_the_watch_will_tell() -> None:
+    async def story(stage: Stage) -> None:
+        stage.start()
+        link = link_of(ENGINE)
+        stage.port.unreachable[link] = Gone("it closed its connection")
+        stage.spawner.watched.add(link)
+        for _ in range(2):
+            stage.core.on(e.Received, e.Send(link, m.Beat()))
+        stage.port.brings((link, m.Beat()))
+        await stage.until(lambda: stage.core.of(e.Received))
+        assert not stage.core.of(e.LinkDown)
+        stage.driver.on_child_ended(link, "it was killed by SIGKILL")
+        assert stage.core.of(e.LinkDown) == [e.LinkDown(link, "it was killed by SIGKILL")]
+        stage.spawner.watched.clear()  # nobody watches others
+        stage.port.brings((link, m.Beat()))
+        await stage.until(lambda: len(stage.core.of(e.LinkDown)) == 2)
+
+    staged(story)
+
+
+def test_the_earliest_time_wakes_it() -> None:
+    async def story(stage: Stage) -> None:
+        stage.start()
+        now = time.monotonic()
+        stage.core.on(e.Received, e.WakeAt(now + 1_000), e.WakeAt(now), e.WakeAt(now + 2_000))
+        stage.port.brings((b"a", m.Beat()))
+        await stage.until(lambda: stage.core.of(e.Woke))
+        stage.core.on(e.Received, e.WakeAt(now))  # it can be asked for again
+        stage.port.brings((b"a", m.Beat()))
+        await stage.until(lambda: len(stage.core.of(e.Woke)) == 2)
+
+    staged(story)
+
+
+# --- children ---------------------------------------------------------------------------------------------------------
+
+
+def test_links_are_named_after_ranks() -> None:
+    assert link_of(ENGINE) == b"engine-3"
+    assert link_of(Child(kind="scheduler", first=4, last=8, host="here", level=1)) == b"scheduler-4-8"
+
+
+def test_a_child_that_ends_before_its_hello_has_failed() -> None:
+    async def story(stage: Stage) -> None:
+        stage.core.on(e.Started, e.Spawn([ENGINE]))
+        stage.start()
+        assert stage.spawner.started == [ENGINE]
+        stage.driver.on_child_ended(link_of(ENGINE), "it exited with code 1")
+        assert stage.core.of(e.ChildFailed) == [e.ChildFailed(ENGINE, "it exited with code 1")]
+
+    staged(story)
+
+
+def test_a_child_that_ends_after_its_hello_is_down() -> None:
+    async def story(stage: Stage) -> None:
+        stage.core.on(e.Started, e.Spawn([ENGINE]))
+        stage.start()
+        stage.port.brings((link_of(ENGINE), hello(os.getpid(), role="engine")))
+        await stage.until(lambda: stage.core.of(e.Received))
+        stage.driver.on_child_ended(link_of(ENGINE), "it exited with code 0")
+        assert stage.core.of(e.LinkDown) == [e.LinkDown(link_of(ENGINE), "it exited with code 0")]
+
+    staged(story)
+
+
+def test_a_child_that_says_nothing_in_time_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver_module, "START_TIMEOUT_S", 0.0)
+
+    async def story(stage: Stage) -> None:
+        stage.core.on(e.Started, e.Spawn([ENGINE]))
+        stage.start()
+        await stage.until(lambda: stage.core.of(e.ChildFailed))
+        assert stage.spawner.ended == [link_of(ENGINE)]
+        assert "it did not say hello within" in stage.core.of(e.ChildFailed)[0].reason
+
+    staged(story)
+
+
+# --- clients ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_client_of_this_host_is_down_when_its_process_ends() -> None:
+    async def story(stage: Stage) -> None:
+        stage.start()
+        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as client:
+            stage.port.brings((b"client", hello(client.pid)))
+            await stage.until(lambda: stage.core.of(e.Received))
+            assert not stage.core.of(e.LinkDown)
+            client.kill()
+        await stage.until(lambda: stage.core.of(e.LinkDown))
+        assert stage.core.of(e.LinkDown) == [e.LinkDown(b"client", "its process ended")]
+
+    staged(story)
+
+
+def test_the_last_words_of_a_client_are_heard_first() -> None:
+    async def story(stage: Stage) -> None:
+        stage.start()
+        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as client:
+            stage.port.brings((b"client", hello(client.pid)))
+            await stage.until(lambda: stage.core.of(e.Received))
+            stage.port.waiting.append((b"client", m.Bye("done")))  # without an edge
+            client.kill()
+        await stage.until(lambda: stage.core.of(e.LinkDown))
+        assert stage.core.events.index(e.Received(b"client", m.Bye("done"), [])) < stage.core.events.index(
+            e.LinkDown(b"client", "its process ended")
+        )
+
+    staged(story)
+
+
+def test_a_client_that_was_let_go_is_no_longer_watched() -> None:
+    async def story(stage: Stage) -> None:
+        stage.start()
+        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as client:
+            stage.core.on(e.Received)
+            stage.core.on(e.Received, e.Close(b"client"))
+            stage.port.brings((b"client", hello(client.pid)), (b"client", m.Bye("done")))
+            await stage.until(lambda: len(stage.core.of(e.Received)) == 2)
+            client.kill()
+        stage.port.brings((b"other", m.Beat()))
+        await stage.until(lambda: len(stage.core.of(e.Received)) == 3)
+        assert not stage.core.of(e.LinkDown)
+
+    staged(story)
+
+
+@pytest.mark.parametrize("pid", [0, -1, 2**22 + 1, 2**70])
+def test_a_process_that_cannot_be_watched_is_not(pid: int) -> None:
+    async def story(stage: Stage) -> None:
+        stage.start()
+        stage.port.brings((b"client", hello(pid)), (b"remote", hello(os.getpid(), host="elsewhere")))
+        await stage.until(lambda: len(stage.core.of(e.Received)) == 2)
+        assert stage.exits == []
+
+    staged(story)
+
+
+# --- the end ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_bug_ends_it_instead_of_the_patience_of_others(capsys: pytest.CaptureFixture[str]) -> None:
+    class Broken(FakeCore):
+        def handle(self, event: e.Event, now: float) -> list[e.Effect]:
+            if type(event) is e.Received:
+                raise KeyError("lost")
+            return super().handle(event, now)
+
+    async def story(stage: Stage) -> None:
+        stage.driver = Driver(Broken(), [stage.port], None, stage.spawner)  # type: ignore[arg-type]
+        stage.start()
+        assert not stage.driver.failed
+        stage.port.brings((b"a", m.Beat()))
+        await stage.until(lambda: stage.exits)
+        assert "a bug in hiersched" in stage.exits[0]
+        assert stage.driver.failed
+
+    staged(story)
+    assert "KeyError: 'lost'" in capsys.readouterr().err
+
+
+def test_what_the_loop_still_holds_does_nothing_after_the_end() -> None:
+    async def story(stage: Stage) -> None:
+        stage.core.on(e.Started, e.WakeAt(time.monotonic()))
+        stage.start()
+        stage.port.brings((b"a", m.Beat()))
+        stage.driver.stop()
+        seen = len(stage.core.events)
+        await stage.rest()
+        stage.driver.step(e.Woke())
+        stage.driver.on_child_ended(b"engine-0", "late")
+        assert len(stage.core.events) == seen
+
+    staged(story)
+
+
+def test_a_last_word_to_who_is_gone_is_lost() -> None:
+    async def story(stage: Stage) -> None:
+        stage.start()
+        stage.port.brings((b"a", m.Beat()), (b"b", m.Beat()))
+        await stage.until(lambda: len(stage.core.of(e.Received)) == 2)
+        stage.port.unreachable[b"a"] = Gone("it closed its connection")
+        for link in (b"a", b"b", b"never"):
+            stage.driver.say(link, m.Bye("the end"))
+        assert stage.port.sent == [(b"b", m.Bye("the end"), ())]
+
+    staged(story)
