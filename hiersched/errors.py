@@ -93,6 +93,8 @@ class RemoteError(TaskError):
         """The remote traceback's lines; IPython shows these instead of the local ones."""
         return list(self.traceback) or [str(self)]
 
+    _render_traceback_ = render_traceback  # the name that IPython asks for
+
     def print_traceback(self) -> None:
         """Print the remote traceback."""
         print("\n".join(self.render_traceback()))
@@ -145,6 +147,8 @@ class CompositeError(TaskError):
             render = getattr(error, "render_traceback", None)
             lines.extend(render() if render else [str(error)])
         return lines
+
+    _render_traceback_ = render_traceback
 
 
 # --- another process is gone, or is not ours --------------------------------------------------------------------------

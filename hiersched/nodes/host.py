@@ -73,7 +73,7 @@ def _run(config: HostConfig) -> int:
     births["shell"] = _prepare(config.preload)
     if nursery.serve() == os.EX_SOFTWARE:
         return os.EX_SOFTWARE  # the log says why, and stays
-    remove_log(log_path(config.cluster), os.fstat(sys.stdout.fileno()))
+    remove_log(log_path(config.cluster), sys.stdout.fileno())
     return 0
 
 

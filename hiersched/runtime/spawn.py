@@ -52,10 +52,10 @@ def log_path(cluster: str) -> Path:
     return clusters_directory() / f"{cluster}.log"
 
 
-def remove_log(log: Path, identity: os.stat_result) -> None:
-    """Remove a log if it is this file still, and not that of another cluster that has taken the name since."""
+def remove_log(log: Path, descriptor: int) -> None:
+    """Remove a log if it is this open file still, and not that of another cluster that has taken the name since."""
     with contextlib.suppress(FileNotFoundError):
-        if os.path.samestat(log.stat(), identity):
+        if os.path.samestat(log.stat(), os.fstat(descriptor)):
             log.unlink()
 
 
@@ -74,7 +74,7 @@ class HostProcess:
         theirs = [descriptor for descriptor in (config.ready, config.owner) if descriptor >= 0]
         self.log.unlink(missing_ok=True)  # that of a cluster that was killed
         with self.log.open("wb") as log:
-            self._log_identity = os.fstat(log.fileno())
+            self._log = os.dup(log.fileno())  # held open, so that no other file gets its identity
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "hiersched.nodes.host"],
                 stdin=subprocess.PIPE,
@@ -142,8 +142,11 @@ class HostProcess:
     def _sweep(self) -> None:
         """Remove what a host leaves behind that was killed, or told to end before it was ready."""
         connection.remove(connection.path_of(self.cluster), self._key)
-        if self._process.returncode != os.EX_SOFTWARE:  # otherwise the log tells of a bug
-            remove_log(self.log, self._log_identity)
+        if self._log >= 0:
+            if self._process.returncode != os.EX_SOFTWARE:  # otherwise the log tells of a bug
+                remove_log(self.log, self._log)
+            os.close(self._log)
+            self._log = -1
         shutil.rmtree(self._directory, ignore_errors=True)
 
 

@@ -81,6 +81,7 @@ class SimEngine(Node):
         "_inbox",
         "_network",
         "_processes",
+        "_quick",
         "_results",
         "_work",
         "busy_s",
@@ -101,7 +102,8 @@ class SimEngine(Node):
         self._work: list[Work] = []
         self._results: list[m.Result] = []
         self._blobs: _Blobs | None = None
-        self._cancelled: set[m.TaskId] | None = None
+        self._cancelled: frozenset[m.TaskId] = frozenset()
+        self._quick: frozenset[m.Digest] = frozenset()
         self._awake = False
         self._free_s = 0.0
         self._flushed_s = 0.0
@@ -146,7 +148,8 @@ class SimEngine(Node):
             case m.Missing():
                 self._own_blobs().miss(message.digests)
             case m.Cancel():
-                self._cancelled = (self._cancelled or set()).union(message.tasks)
+                waiting = {work.id for work, _ in self._work if isinstance(work, m.Task)}
+                self._cancelled |= waiting.intersection(message.tasks)
             case m.Stop() | m.Refused():
                 self._network.timeline.at(self._free_s, self._end, type(message).__name__)
 
@@ -178,17 +181,29 @@ class SimEngine(Node):
     def _work_on(self) -> None:
         while self._work:
             work, frames = self._work[0]
+            if self._is_cancelled(work):
+                self._work.pop(0)
+                continue
+            if work.function not in self._quick:
+                self._flush()  # this one may run for hours
             if not self._supplied(work):
                 break
             self._work.pop(0)
             if isinstance(work, m.Call):
-                self._flush()
                 self._run_call(work, frames)
                 return
-            self._run_task(work, frames)
+            self._run_task(work)
             if self._free_s - self._flushed_s >= RESULTS_FLUSH_S:
                 break
         self._flush()
+
+    def _is_cancelled(self, work: m.Call | m.Task) -> bool:
+        """Whether it was withdrawn; then that is its result."""
+        if not isinstance(work, m.Task) or work.id not in self._cancelled:
+            return False
+        self._cancelled -= {work.id}
+        self._results.append(m.Result(work.id, self.rank, 0, m.CANCELLED, b"cancelled before it started", 0))
+        return True
 
     def _supplied(self, work: m.Call | m.Task) -> bool:
         """Whether work may start, as its blobs are here or known to be lost; otherwise they are asked for."""
@@ -230,21 +245,19 @@ class SimEngine(Node):
         answer = self._run(call.request, frames[0])
         self._send(m.Reply(call.request, [m.Chunk(wire, [], 1)], []), (answer,))
 
-    def _run_task(self, task: m.Task, frames: Sequence[Frame]) -> None:
+    def _run_task(self, task: m.Task) -> None:
         if self._lacks_blobs():
             self._results.append(m.Result(task.id, self.rank, 0, m.BLOB_LOST, _LOST.encode(), 0))
-            return
-        if self._cancelled and task.id in self._cancelled:
-            self._cancelled.discard(task.id)
-            self._results.append(m.Result(task.id, self.rank, 0, m.CANCELLED, b"cancelled before it started", 0))
             return
         started_s = self._free_s
         self._free_s += TASK_S
         if self.log is not None:
             self.log.on_run(task.id, -1)
         answer = self._run(task.id, task.payload)
-        duration_us = int((self._free_s - started_s) * 1e6)
-        self._results.append(m.Result(task.id, self.rank, duration_us, 0, bytes(answer), 0))
+        duration_s = self._free_s - started_s
+        self._results.append(m.Result(task.id, self.rank, int(duration_s * 1e6), 0, bytes(answer), 0))
+        if (duration_s < RESULTS_FLUSH_S) != (task.function in self._quick):
+            self._quick = self._quick ^ {task.function}
 
     def _run(self, work: m.TaskId, payload: Frame) -> Frame:
         """Let the time pass that the payload asks for. The answer."""
@@ -258,8 +271,8 @@ class SimEngine(Node):
 
     def _flush(self) -> None:
         """Send the results that have gathered."""
-        self._flushed_s = self._free_s
         if self._results:
+            self._flushed_s = self._free_s
             results, self._results = self._results, []
             self._send(m.Results(results))
 
