@@ -21,6 +21,13 @@ Link: TypeAlias = bytes  # a neighbour: the routing id of a child or client, or 
 PARENT: Link = b""
 
 
+def link_of(child: Child) -> Link:
+    """The name under which a child connects to its parent; unique in a cluster."""
+    if child.kind == "engine":
+        return b"engine-%d" % child.first
+    return b"scheduler-%d-%d-%d" % (child.level, child.first, child.last)
+
+
 # --- events -----------------------------------------------------------------------------------------------------------
 
 

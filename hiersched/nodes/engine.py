@@ -23,6 +23,7 @@ from typing import Any
 import numpy.random
 
 from hiersched.core.blobs import BlobStore
+from hiersched.core.effects import link_of
 from hiersched.core.topology import Child
 from hiersched.errors import ProtocolError, VersionMismatch
 from hiersched.kernels import bitset
@@ -31,7 +32,6 @@ from hiersched.nodes.lanes import EngineShell, Lanes
 from hiersched.nodes.scheduler import ClusterFacts
 from hiersched.protocol import messages as m
 from hiersched.protocol.framing import Frame, batches, inline, split_frames, whole
-from hiersched.runtime.driver import link_of
 from hiersched.runtime.zmq_link import Uplink, context
 
 _NO_BLOBS: Mapping[m.Digest, Any] = {}

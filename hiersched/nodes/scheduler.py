@@ -13,13 +13,13 @@ import msgspec
 import uvloop
 from tornado.ioloop import IOLoop
 
-from hiersched.core.effects import Dropped, Link
+from hiersched.core.effects import Dropped, Link, link_of
 from hiersched.core.place import Place
 from hiersched.core.scheduler import SchedulerCore
 from hiersched.core.topology import Child, TreePlan
 from hiersched.protocol.messages import Bye, Hello, Stop
 from hiersched.runtime import connection
-from hiersched.runtime.driver import Driver, link_of
+from hiersched.runtime.driver import Driver
 from hiersched.runtime.keys import Gate
 from hiersched.runtime.nursery import NurseryClient
 from hiersched.runtime.zmq_link import Port, Uplink, context

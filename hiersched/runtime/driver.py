@@ -61,13 +61,6 @@ def _entered_from_loop(method: Callable[Concatenate[Driver, _P], None]) -> Calla
     return guarded
 
 
-def link_of(child: Child) -> e.Link:
-    """The name under which a child connects."""
-    if child.kind == "engine":
-        return b"engine-%d" % child.first
-    return b"scheduler-%d-%d" % (child.first, child.last)
-
-
 class Driver:
     """Runs one core on this process's loop until it wants to exit. failed: it ends because of a bug."""
 
@@ -126,6 +119,7 @@ class Driver:
 
     def on_child_ended(self, link: e.Link, reason: str) -> None:
         """A child's process is no more."""
+        self._on_readable()  # its last answers may wait to be read
         child = self._awaited.pop(link, None)
         self.step(e.LinkDown(link, reason) if child is None else e.ChildFailed(child, reason))
 
@@ -247,14 +241,14 @@ class Driver:
 
     def _spawn(self, effect: e.Spawn) -> None:
         for child in effect.children:
-            self._awaited[link_of(child)] = child
+            self._awaited[e.link_of(child)] = child
         self._spawner.start(effect.children)
         self._loop.call_later(START_TIMEOUT_S, self._check_started, effect.children)
 
     @_entered_from_loop
     def _check_started(self, children: list[Child]) -> None:
         for child in children:
-            link = link_of(child)
+            link = e.link_of(child)
             if link in self._awaited:
                 self._spawner.end(link)
                 self.on_child_ended(link, f"it did not say hello within {START_TIMEOUT_S:.0f} s")

@@ -153,7 +153,7 @@ class HostProcess:
 def _socket_directory(engines: int) -> str:
     """A new directory for sockets. Raises UserError where their paths would be longer than the system allows."""
     directory = tempfile.mkdtemp(prefix="hiersched-")
-    excess = len(os.fsencode(f"{directory}/scheduler-{engines}-{engines}")) - zmq.IPC_PATH_MAX_LEN
+    excess = len(os.fsencode(f"{directory}/scheduler-9-{engines}-{engines}")) - zmq.IPC_PATH_MAX_LEN
     if excess > 0:
         os.rmdir(directory)
         raise UserError(

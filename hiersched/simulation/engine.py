@@ -148,7 +148,8 @@ class SimEngine(Node):
             case m.Missing():
                 self._own_blobs().miss(message.digests)
             case m.Cancel():
-                waiting = {work.id for work, _ in self._work if isinstance(work, m.Task)}
+                begun = self._blobs is not None and self._blobs.asked  # the first: it waits for its blobs
+                waiting = {work.id for work, _ in self._work[begun:] if isinstance(work, m.Task)}
                 self._cancelled |= waiting.intersection(message.tasks)
             case m.Stop() | m.Refused():
                 self._network.timeline.at(self._free_s, self._end, type(message).__name__)
@@ -184,7 +185,7 @@ class SimEngine(Node):
             if self._is_cancelled(work):
                 self._work.pop(0)
                 continue
-            if work.function not in self._quick:
+            if isinstance(work, m.Call) or work.function not in self._quick:
                 self._flush()  # this one may run for hours
             if not self._supplied(work):
                 break

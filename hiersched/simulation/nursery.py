@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from hiersched.core.effects import Link
+from hiersched.core.effects import Link, link_of
 from hiersched.core.place import Place
 from hiersched.core.scheduler import SchedulerCore
 from hiersched.core.topology import Child, TreePlan
@@ -105,10 +105,3 @@ class Nursery:
         watcher, link, reason = news
         if watcher.ended_s > self._network.timeline.now_s:
             watcher.link_down(link, reason)
-
-
-def link_of(child: Child) -> Link:
-    """The name under which a child connects."""
-    if child.kind == "engine":
-        return b"engine-%d" % child.first
-    return b"scheduler-%d-%d-%d" % (child.level, child.first, child.last)

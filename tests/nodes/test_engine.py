@@ -156,7 +156,7 @@ def test_results_of_short_tasks_leave_together(uplink: FakeUplink, run: Callable
     uplink.said.clear()
     uplink.says(m.Tasks([task(0)]))
     uplink.says(m.Tasks([task(number) for number in range(3, 9)]))
-    warm, together = run()
+    _, together = run()
     assert len(results([together])) == 6
 
 

@@ -109,14 +109,15 @@ def host_of(client: Client) -> psutil.Process:
     return psutil.Process(connection.read(connection.path_of(client.cluster_id)).pid).parent()
 
 
-def schedulers_of(client: Client) -> dict[str, psutil.Process]:
-    """Its schedulers by the ranks they stand for, such as '4-8', as told by the sockets they listen on."""
+def schedulers_of(client: Client) -> dict[tuple[int, int, int], psutil.Process]:
+    """Its schedulers by level and ranks (first, last), as told by the sockets they listen on."""
     found = {}
     for process in host_of(client).children():
         for socket in process.net_connections(kind="unix"):
-            name = Path(socket.laddr).name
-            if name.startswith("scheduler-"):
-                found[name.removeprefix("scheduler-")] = process
+            kind, *numbers = Path(socket.laddr).name.split("-")
+            if kind == "scheduler":
+                level, first, last = map(int, numbers)
+                found[level, first, last] = process
     return found
 
 

@@ -156,12 +156,11 @@ def test_an_engine_that_holds_its_interpreter_is_not_taken_for_dead(rc: Client) 
 
 
 def test_a_scheduler_that_is_killed_takes_its_engines_along(rc: Client, gate: Gate) -> None:
-    schedulers = schedulers_of(rc)
-    victim = next(ranks for ranks in schedulers if {*map(int, ranks.split("-"))} == {2, 4})
+    victim = schedulers_of(rc)[1, 2, 4]
     engines = [psutil.Process(pid) for rank, pid in pids_of(rc).items() if rank in (2, 3)]
     call = rc[:].apply_async(errands.hold, str(gate), "kept")
     gate.wait_for(len(rc))
-    schedulers[victim].kill()
+    victim.kill()
     assert lost(rc, 2, 3)
     gate.open()
     with pytest.raises(CompositeError) as caught:
@@ -182,7 +181,7 @@ def test_tasks_of_a_scheduler_that_is_killed_end(gate: Gate) -> None:
         balanced = rc.load_balanced_view()
         tasks = [balanced.apply_async(errands.hold, str(gate), number) for number in range(24)]
         gate.wait_for(8)
-        schedulers_of(rc)["4-8"].kill()
+        schedulers_of(rc)[1, 4, 8].kill()
         assert lost(rc, 4, 5, 6, 7)
         gate.open()
         outcomes = [task.get(DEADLINE_S, return_exceptions=True) for task in tasks]

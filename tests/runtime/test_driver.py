@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 
 from hiersched.core import effects as e
+from hiersched.core.effects import link_of
 from hiersched.core.topology import Child
 from hiersched.errors import ProtocolError, VersionMismatch
 from hiersched.limits import EVENTS_PER_STEP_MAX
 from hiersched.protocol import messages as m
 from hiersched.protocol.framing import Frame
 from hiersched.runtime import driver as driver_module
-from hiersched.runtime.driver import Driver, link_of
+from hiersched.runtime.driver import Driver
 from hiersched.runtime.zmq_link import Gone, Port, Unreachable
 from tests.patience import DEADLINE_S, LOOK_EVERY_S
 
@@ -284,7 +285,7 @@ def test_the_earliest_time_wakes_it() -> None:
 
 def test_links_are_named_after_ranks() -> None:
     assert link_of(ENGINE) == b"engine-3"
-    assert link_of(Child(kind="scheduler", first=4, last=8, host="here", level=1)) == b"scheduler-4-8"
+    assert link_of(Child(kind="scheduler", first=4, last=8, host="here", level=1)) == b"scheduler-1-4-8"
 
 
 def test_a_child_that_ends_before_its_hello_has_failed() -> None:

@@ -1,0 +1,263 @@
+"""The two ways an engine runs code, in one namespace; whatever the code does, an outcome comes of it."""
+
+from __future__ import annotations
+
+import builtins
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+import pytest
+from IPython.core.async_helpers import get_asyncio_loop
+from IPython.core.interactiveshell import InteractiveShell
+
+from hiersched.data import namespace
+from hiersched.data.cells import Cell, CellReply
+from hiersched.data.outcomes import Outcome, unpack_outcome
+from hiersched.data.serialize import Packer
+from hiersched.errors import RemoteError
+from hiersched.limits import OUTPUT_BYTES_MAX
+from hiersched.nodes.lanes import Capture, EngineShell, Lanes
+
+
+class Bench:
+    """An engine's lanes, and a client's packer."""
+
+    def __init__(self, shell: EngineShell) -> None:
+        with self._streams(sys.stdout, sys.stderr, sys.stdin):
+            self.lanes = Lanes(shell)
+            self._own = sys.stdout, sys.stderr, sys.stdin
+        self.names = self.lanes.namespace
+        self._packer = Packer()
+
+    def call(self, function: Any, *args: Any, **kwargs: Any) -> Outcome:
+        packed = self._packer.pack_call(function, args, kwargs)
+        with self._streams(*self._own):
+            return unpack_outcome(self.lanes.run_call(packed.function, packed.frames, packed.blobs))
+
+    def cell(self, code: str, *, silent: bool = False) -> Outcome:
+        with self._streams(*self._own):
+            return unpack_outcome(self.lanes.run_cell([msgspec.msgpack.encode(Cell(code, silent))]))
+
+    @staticmethod
+    @contextmanager
+    def _streams(stdout: Any, stderr: Any, stdin: Any) -> Iterator[None]:
+        """The streams of the engine; afterwards those of the tests, which pytest changes as it goes."""
+        before = sys.stdout, sys.stderr, sys.stdin
+        sys.stdout, sys.stderr, sys.stdin = stdout, stderr, stdin
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr, sys.stdin = before
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineShell]:
+    """IPython as engines have it; what it changes in this process is put back."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IPYTHONDIR", str(tmp_path_factory.mktemp("ipython")))
+        patch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+        before = dict(vars(builtins))
+        shell = EngineShell.instance()
+        yield shell
+        get_asyncio_loop().close()
+        InteractiveShell.clear_instance()
+        EngineShell.clear_instance()
+        for name in vars(builtins).keys() - before.keys():
+            delattr(builtins, name)
+
+
+@pytest.fixture
+def bench(shell: EngineShell, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setattr(namespace, "user_namespace", namespace.user_namespace)
+    shell.reset(new_session=True)
+    return Bench(shell)
+
+
+def notebook(source: str) -> Any:
+    """The last thing that `source` defines, as a notebook's cell would."""
+    cell: dict[str, Any] = {"__name__": "__main__"}
+    exec(source, cell)
+    return list(cell.values())[-1]
+
+
+# --- calls ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_call_gives_its_value(bench: Bench) -> None:
+    outcome = bench.call(divmod, 17, 5)
+    assert outcome.ok
+    assert outcome.value == (3, 2)
+    assert outcome.started is not None
+    assert outcome.ended is not None
+    assert outcome.started <= outcome.ended
+    assert bench.call(sorted, [2, 3, 1], reverse=True).value == [3, 2, 1]
+
+
+def test_calls_and_cells_share_one_namespace(bench: Bench) -> None:
+    bench.cell("x = 20")
+    assert bench.call(notebook("def f(): return x + 1")).value == 21
+    bench.call(notebook("def g():\n    global y\n    y = 5"))
+    assert bench.cell("x + y").value.execute_result["data"]["text/plain"] == "25"
+    assert bench.call(namespace.pull, ["x", "y"]).value == [20, 5]
+    bench.call(namespace.push, z=[1])
+    assert bench.names["z"] == [1]
+
+
+@pytest.mark.parametrize(
+    ("code", "ename"),
+    [
+        ("1 / 0", "ZeroDivisionError"),
+        ("raise SystemExit(3)", "SystemExit"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("raise GeneratorExit", "GeneratorExit"),
+        ("import no_such_module", "ModuleNotFoundError"),
+        ("input()", "EOFError"),
+        ("exit()", "RuntimeError"),
+    ],
+)
+def test_whatever_a_call_raises_is_its_outcome(bench: Bench, code: str, ename: str) -> None:
+    outcome = bench.call(notebook(f"def f():\n    print('so far')\n    {code}"))
+    assert isinstance(outcome.error, RemoteError)
+    assert outcome.error.ename == ename
+    assert outcome.stdout == "so far\n"
+    assert bench.call(abs, -1).value == 1
+
+
+def test_a_value_that_cannot_be_packed_is_an_error_that_names_it(bench: Bench) -> None:
+    outcome = bench.call(notebook("def f():\n    print('so far')\n    return (i for i in ())"))
+    assert isinstance(outcome.error, RemoteError)
+    assert outcome.error.ename == "PackError"
+    assert "the result" in outcome.error.evalue
+    assert outcome.stdout == "so far\n"
+
+
+def test_a_function_that_is_not_here_is_an_error_and_not_the_end(bench: Bench) -> None:
+    outcome = unpack_outcome(bench.lanes.run_call(bytes(16), [b""], {}))
+    assert not outcome.ok
+
+
+# --- output -----------------------------------------------------------------------------------------------------------
+
+
+def test_output_goes_with_the_call_that_made_it(bench: Bench) -> None:
+    talk = notebook("def talk(word):\n    import sys\n    print(word)\n    print(word, file=sys.stderr)")
+    first, second, silent = bench.call(talk, "one"), bench.call(talk, "two"), bench.call(abs, -1)
+    assert (first.stdout, first.stderr) == ("one\n", "one\n")
+    assert (second.stdout, second.stderr) == ("two\n", "two\n")
+    assert (silent.stdout, silent.stderr, list(silent.outputs)) == ("", "", [])
+
+
+def test_displays_go_with_the_call_or_cell_that_made_them(bench: Bench) -> None:
+    bench.cell("from IPython.display import HTML")
+    by_call = bench.call(
+        notebook("def show():\n    from IPython.display import display\n    display(HTML('<i>1</i>'))")
+    )
+    assert [output["data"]["text/html"] for output in by_call.outputs] == ["<i>1</i>"]
+    assert not bench.call(abs, -1).outputs
+    by_cell = bench.cell("display(HTML('<i>2</i>'))\ndisplay(3, metadata={'a': 1})")
+    assert [output["data"].get("text/html") for output in by_cell.outputs] == ["<i>2</i>", None]
+    assert by_cell.outputs[1]["metadata"] == {"a": 1}
+    failing = bench.cell("display(4)\n1 / 0")
+    assert len(failing.outputs) == 1
+    assert not bench.cell("display(5)\nfrom IPython.display import clear_output\nclear_output()").outputs
+
+
+def test_capture_is_a_text_stream() -> None:
+    capture = Capture("<stdout>")
+    assert capture.write("a") == 1
+    capture.writelines(["b", "c"])
+    print("d", file=capture, flush=True)
+    assert capture.writable()
+    assert not capture.isatty()
+    assert (capture.encoding, capture.name) == ("utf-8", "<stdout>")
+    assert capture.take() == "abcd\n"
+    assert capture.take() == ""
+    with pytest.raises(TypeError, match="must be str, not bytes"):
+        capture.write(b"bytes")  # type: ignore[arg-type]
+
+
+def test_capture_keeps_no_more_than_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert OUTPUT_BYTES_MAX > 1_000_000
+    monkeypatch.setattr("hiersched.nodes.lanes.OUTPUT_BYTES_MAX", 10)
+    capture = Capture("<stdout>")
+    for _ in range(100):
+        assert capture.write("12345678") == 8
+    assert capture.take() == "12345678\n[more output was dropped]\n"
+    capture.write("afterwards")
+    assert capture.take() == "afterwards"
+
+
+# --- cells ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_cell_gives_its_last_expression(bench: Bench) -> None:
+    reply = bench.cell("x = 2\nx * 3").value
+    assert isinstance(reply, CellReply)
+    assert reply.execute_result == {"data": {"text/plain": "6"}, "metadata": {}}
+    assert bench.cell("x = 2").value.execute_result is None
+    assert bench.cell("x * 3;").value.execute_result is None
+    assert bench.cell("x", silent=True).value.execute_result is None
+
+
+def test_cells_are_counted_unless_silent(bench: Bench) -> None:
+    counts = [bench.cell("1", silent=silent).value.execution_count for silent in (False, False, True, False)]
+    assert counts[1] == counts[0] + 1
+    assert counts[3] == counts[1] + 1
+    assert bench.cell(f"Out[{counts[0]}]").value.execute_result["data"]["text/plain"] == "1"
+
+
+def test_magics_awaits_and_shell_commands_run(bench: Bench) -> None:
+    assert bench.cell("%%capture kept\nprint('x')").stdout == ""
+    assert bench.names["kept"].stdout == "x\n"
+    assert bench.cell("import asyncio\nawait asyncio.sleep(0, 7)").value.execute_result["data"]["text/plain"] == "7"
+    assert "echoed" in bench.cell("!echo echoed").stdout
+
+
+@pytest.mark.parametrize(
+    ("code", "ename"),
+    [
+        ("1 / 0", "ZeroDivisionError"),
+        ("1 +", "SyntaxError"),
+        ("  x = 1\n y = 2", "IndentationError"),
+        ("%no_such_magic", "UsageError"),
+        pytest.param(
+            "raise SystemExit(3)", "SystemExit", marks=pytest.mark.filterwarnings("ignore:To exit:UserWarning")
+        ),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("exit()", "RuntimeError"),
+        ("quit", "RuntimeError"),
+        ("input('name')", "EOFError"),
+        ("await asyncio.no_such_thing()", "NameError"),
+    ],
+)
+@pytest.mark.parametrize("silent", [True, False])
+def test_a_cell_that_fails_tells_how(bench: Bench, code: str, ename: str, silent: bool) -> None:
+    outcome = bench.cell(code, silent=silent)
+    assert isinstance(outcome.error, RemoteError)
+    assert outcome.error.ename == ename
+    assert outcome.error.traceback
+    assert bench.cell("1 + 1").value.execute_result["data"]["text/plain"] == "2"
+
+
+def test_a_cell_shows_ipythons_traceback(bench: Bench) -> None:
+    outcome = bench.cell("def broken():\n    return 1 / 0  # here\nbroken()")
+    assert outcome.error is not None
+    assert "here" in "\n".join(outcome.error.traceback)  # type: ignore[attr-defined]
+    assert outcome.stderr == ""  # it is not printed as well
+
+
+def test_the_namespace_can_be_reset(bench: Bench) -> None:
+    bench.cell("x = 1")
+    bench.cell("%reset -f")
+    assert "x" not in bench.names
+    bench.cell("y = 2")
+    assert bench.call(namespace.pull, "y").value == 2
+
+
+def test_nothing_is_written_to_a_history(bench: Bench, shell: EngineShell) -> None:
+    bench.cell("remembered = 1")
+    assert shell.history_manager is not None
+    assert shell.history_manager.enabled is False
