@@ -111,9 +111,10 @@ class Nursery:
         ours, theirs = (
             socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) if child.kind == "scheduler" else (None,) * 2
         )
+        nursery = os.getpid()
         pid = os.fork()
         if pid == 0:
-            self._become(child, address, theirs)
+            self._become(child, address, theirs, nursery)
         if theirs is not None:
             theirs.close()
         process = _Process(pid, os.pidfd_open(pid), child, asker, ours)
@@ -122,11 +123,13 @@ class Nursery:
         if ours is not None:
             self._selector.register(ours, selectors.EVENT_READ, lambda _: self._on_request(process))
 
-    def _become(self, child: Child, address: str, channel: socket.socket | None) -> None:
+    def _become(self, child: Child, address: str, channel: socket.socket | None, nursery: int) -> None:
         """In the forked process: drop what was the nursery's and be the child. Never returns."""
         status = 1
         try:
             _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            if os.getppid() != nursery:
+                raise SystemExit("the nursery ended before the kernel was told to mind it")
             for process in self._processes.values():
                 os.close(process.pidfd)
                 if process.channel is not None:

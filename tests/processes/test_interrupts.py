@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -44,6 +45,17 @@ def test_the_code_that_runs_is_interrupted(flat_rc: Client, gate: Gate, way: str
     assert behind.get(DEADLINE_S) == 3
     assert flat_rc[0].execute("await asyncio.sleep(0)\n1").get(DEADLINE_S) is not None
     assert flat_rc[0].apply_sync(os.getpid) == pid
+
+
+def test_an_interrupt_here_ends_the_wait_and_not_the_call(flat_rc: Client, gate: Gate) -> None:
+    running = flat_rc[:].apply_async(errands.hold, str(gate), "value")
+    gate.wait_for(4)
+    threading.Timer(0.05, signal.raise_signal, [signal.SIGINT]).start()
+    with pytest.raises(KeyboardInterrupt):
+        running.get(DEADLINE_S)
+    assert flat_rc.ids == [0, 1, 2, 3]
+    gate.open()
+    assert running.get(DEADLINE_S) == ["value"] * 4
 
 
 def test_a_task_that_is_interrupted_ends_alone(flat_rc: Client, gate: Gate) -> None:

@@ -103,6 +103,18 @@ def test_stopping_ends_what_runs_and_what_waits(gate: Gate) -> None:
             result.get(DEADLINE_S)
 
 
+def test_any_client_can_shut_the_cluster_down() -> None:
+    cluster = Cluster(2)
+    rc = cluster.start_and_connect_sync()
+    with cluster.connect_client_sync() as other:
+        other.shutdown()
+        with pytest.raises(ClusterLost, match="has stopped: a client asked for it"):
+            other[0].apply_sync(os.getpid)
+    with pytest.raises(ClusterLost):
+        rc[0].apply_sync(os.getpid)
+    cluster.stop_cluster_sync()
+
+
 # --- by file and by name ----------------------------------------------------------------------------------------------
 
 
@@ -234,6 +246,11 @@ def test_a_start_that_fails_can_be_tried_again(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "written_later.py").touch()
     with cluster as rc:
         assert rc[0].apply_sync(errands.is_loaded, "written_later")
+
+
+def test_an_address_that_is_not_ours_ends_the_start() -> None:
+    with pytest.raises(StartError, match="assign requested address"):
+        Cluster(1, ip="192.0.2.1").start_and_connect_sync()
 
 
 def test_engines_that_end_while_they_start_end_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

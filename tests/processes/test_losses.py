@@ -80,6 +80,8 @@ def test_an_engine_killed_during_a_call_fails_its_part_only(rc: Client, gate: Ga
     assert caught.value.errors[victim].engine_id == victim
     assert "killed by SIGKILL" in str(caught.value.errors[victim])
     assert caught.value.results == ["kept"] * (len(pids) - 1) + [None]
+    assert victim not in rc.ids  # so the call can be made again at once
+    assert len(rc[:].apply_async(os.getpid).get(DEADLINE_S)) == len(pids) - 1
 
 
 def test_a_result_outlives_its_engine(rc: Client, gate: Gate) -> None:
