@@ -79,6 +79,7 @@ class Session:
         self._members = 0
         self._ids: list[int] | None = None
         self._failed_starts: dict[int, str] = {}
+        self._forgotten = 0
         self._requests: dict[int, Pending] = {}
         self._finished: deque[Pending] = deque()
         self._outbox = TaskOutbox(self._link, self._supplies)
@@ -325,6 +326,9 @@ class Session:
         if pending is None:
             return
         pending.take(reply, frames)
+        for loss in reply.losses:
+            if loss.code in (m.ENGINE_LOST, m.ENGINE_UNKNOWN):
+                self._forget(bitset.from_wire(loss.ranks))
         if pending.complete:
             self._complete(pending)
 
@@ -343,6 +347,8 @@ class Session:
             start = end
 
     def _lose(self, pending: Pending, code: int, rank: int, text: str) -> None:
+        if code == m.ENGINE_LOST:
+            self._forget(1 << rank)
         pending.cancelled = code == m.CANCELLED
         pending.settle(rank, lost_outcome(loss_error(code, rank, text)))
         self._complete(pending)
@@ -354,9 +360,16 @@ class Session:
 
     def _on_members(self, news: m.Members, frames: Sequence[Frame]) -> None:
         joined, left = bitset.from_wire(news.joined), bitset.from_wire(news.left)
-        for rank in bitset.ranks_of(left & ~self._members):
+        for rank in bitset.ranks_of(left & ~self._members & ~self._forgotten):
             self._failed_starts[rank] = news.reason
+        self._forgotten &= ~left
         self._members = (self._members & ~left) | joined
+        self._ids = None
+
+    def _forget(self, ranks: int) -> None:
+        """An answer tells that these engines are gone. The news of it may come later; who reads this one knows now."""
+        self._forgotten |= self._members & ranks
+        self._members &= ~ranks
         self._ids = None
 
     def _on_want(self, want: m.Want, frames: Sequence[Frame]) -> None:

@@ -50,7 +50,7 @@ def test_the_code_that_runs_is_interrupted(flat_rc: Client, gate: Gate, way: str
 def test_an_interrupt_here_ends_the_wait_and_not_the_call(flat_rc: Client, gate: Gate) -> None:
     running = flat_rc[:].apply_async(errands.hold, str(gate), "value")
     gate.wait_for(4)
-    threading.Timer(0.05, signal.raise_signal, [signal.SIGINT]).start()
+    threading.Timer(0.05, os.kill, [os.getpid(), signal.SIGINT]).start()
     with pytest.raises(KeyboardInterrupt):
         running.get(DEADLINE_S)
     assert flat_rc.ids == [0, 1, 2, 3]
