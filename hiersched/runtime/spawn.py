@@ -73,25 +73,33 @@ class HostProcess:
             config.owner, self._owner = os.pipe()
         theirs = [descriptor for descriptor in (config.ready, config.owner) if descriptor >= 0]
         self.log.unlink(missing_ok=True)  # that of a cluster that was killed
-        with self.log.open("wb") as log:
-            self._log = os.dup(log.fileno())  # held open, so that no other file gets its identity
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "hiersched.nodes.host"],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                pass_fds=theirs,
-                start_new_session=True,  # a Ctrl-C in the terminal is for the client, not for the engines
-            )
-        for descriptor in theirs:
-            os.close(descriptor)
+        self._log = os.open(self.log, os.O_WRONLY | os.O_CREAT, 0o600)  # held open, so that no other gets its identity
+        self._process: subprocess.Popen[bytes] | None = None
+        try:
+            self._process = self._launch(theirs)
+        except OSError as error:
+            raise self.failed(f"{sys.executable} cannot be run ({error.strerror})") from None
+        finally:
+            for descriptor in theirs:
+                os.close(descriptor)
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError), self._process.stdin as stdin:  # its early end is reported by `wait`
             stdin.write(msgspec.json.encode(config))
 
+    def _launch(self, theirs: list[int]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "hiersched.nodes.host"],
+            stdin=subprocess.PIPE,
+            stdout=self._log,
+            stderr=self._log,
+            pass_fds=theirs,
+            start_new_session=True,  # a Ctrl-C in the terminal is for the client, not for the engines
+        )
+
     @property
     def pid(self) -> int:
         """Of the host's first process."""
+        assert self._process is not None
         return self._process.pid
 
     def wait_ready(self, timeout_s: float) -> Connection:
@@ -128,13 +136,14 @@ class HostProcess:
         if self._ready >= 0:
             os.close(self._ready)
             self._ready = -1
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(2 * STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        if self._process is not None:
+            if self._process.poll() is None:
+                self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(2 * STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
         if self._owner >= 0:
             os.close(self._owner)
             self._owner = -1
@@ -143,7 +152,7 @@ class HostProcess:
         """Remove what a host leaves behind that was killed, or told to end before it was ready."""
         connection.remove(connection.path_of(self.cluster), self._key)
         if self._log >= 0:
-            if self._process.returncode != os.EX_SOFTWARE:  # otherwise the log tells of a bug
+            if self._process is None or self._process.returncode != os.EX_SOFTWARE:  # then the log tells of a bug
                 remove_log(self.log, self._log)
             os.close(self._log)
             self._log = -1

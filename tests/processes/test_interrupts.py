@@ -43,7 +43,7 @@ def test_the_code_that_runs_is_interrupted(flat_rc: Client, gate: Gate, way: str
     with pytest.raises(RemoteError, match="KeyboardInterrupt"):
         running.get(DEADLINE_S)
     assert behind.get(DEADLINE_S) == 3
-    assert flat_rc[0].execute("await asyncio.sleep(0)\n1").get(DEADLINE_S) is not None
+    assert flat_rc[0].execute("import asyncio\nawait asyncio.sleep(0)\n1").get(DEADLINE_S) is not None
     assert flat_rc[0].apply_sync(os.getpid) == pid
 
 

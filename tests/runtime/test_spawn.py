@@ -94,6 +94,17 @@ def test_a_host_that_ends_at_once_has_failed_with_the_end_of_its_log(
     assert files_left(tmp_path) == []
 
 
+def test_a_host_that_cannot_be_run_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HIERSCHED_DIR", str(tmp_path / "clusters"))
+    monkeypatch.setattr(spawn.sys, "executable", str(tmp_path / "no-such-python"))
+    config = HostConfig(cluster="mine", key="secret", plan=plan_tree([Host("here", 1, 1)]), engines=1, threads=1)
+    descriptors = os.listdir("/proc/self/fd")
+    with pytest.raises(StartError, match=r"no-such-python cannot be run \(No such file"):
+        HostProcess(config, owned=True)
+    assert os.listdir("/proc/self/fd") == descriptors
+    assert files_left(tmp_path) == []
+
+
 def test_a_host_that_is_never_ready_is_ended(start: Callable[..., HostProcess], tmp_path: Path) -> None:
     host = start("signal.pause()")
     with pytest.raises(StartError, match=r"the root did not come up within 0\.05 s"):
