@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import subprocess
 import sys
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 
 import pytest
 
@@ -20,133 +16,12 @@ from hiersched.core.topology import Child
 from hiersched.errors import ProtocolError, VersionMismatch
 from hiersched.limits import EVENTS_PER_STEP_MAX
 from hiersched.protocol import messages as m
-from hiersched.protocol.framing import Frame
 from hiersched.runtime import driver as driver_module
 from hiersched.runtime.driver import Driver
-from hiersched.runtime.zmq_link import Gone, Port, Unreachable
-from tests.patience import DEADLINE_S, LOOK_EVERY_S
+from hiersched.runtime.zmq_link import Gone, Unreachable
+from tests.runtime.stage import FakeCore, Stage, staged
 
 ENGINE = Child(kind="engine", first=3, last=4, host="here", level=1)
-
-
-class FakeCore:
-    """Notes events, and gives the effects that a test wants for each type of them."""
-
-    unsettled = True
-
-    def __init__(self) -> None:
-        self.events: list[e.Event] = []
-        self.effects: dict[type, list[Any]] = {}
-
-    def handle(self, event: e.Event, now: float) -> list[e.Effect]:
-        self.events.append(event)
-        wanted = self.effects.get(type(event), [])
-        return wanted.pop(0) if wanted else []
-
-    def on(self, event: type, *effects: e.Effect | BaseException) -> None:
-        """The effects of the next event of this type."""
-        self.effects.setdefault(event, []).append(list(effects))
-
-    def of(self, kind: type) -> list[Any]:
-        return [event for event in self.events if type(event) is kind]
-
-
-class FakePort(Port):
-    """A port whose messages a test brings. Its edge is eaten by every use, as zmq's is."""
-
-    def __init__(self) -> None:
-        self.waiting: deque[Any] = deque()
-        self.sent: list[tuple[bytes, m.Message, Sequence[Frame]]] = []
-        self.unreachable: dict[bytes, Unreachable] = {}
-        self._edge = os.eventfd(0, os.EFD_NONBLOCK)
-
-    def fileno(self) -> int:
-        return self._edge
-
-    def brings(self, *items: Any) -> None:
-        """Messages as (link, message, *frames), or errors."""
-        self.waiting.extend(items)
-        os.eventfd_write(self._edge, 1)
-
-    def readable(self) -> bool:
-        self._eat_edge()
-        return bool(self.waiting)
-
-    def receive_nowait(self) -> tuple[bytes, m.Message, Sequence[Frame]] | None:
-        self._eat_edge()
-        if not self.waiting:
-            return None
-        item = self.waiting.popleft()
-        if isinstance(item, Exception):
-            raise item
-        link, message, *frames = item
-        return link, message, frames
-
-    def send(self, link: bytes, message: m.Message, frames: Sequence[Frame] = ()) -> None:
-        self._eat_edge()
-        if link in self.unreachable:
-            raise self.unreachable[link]
-        self.sent.append((link, message, frames))
-
-    def _eat_edge(self) -> None:
-        try:
-            os.eventfd_read(self._edge)
-        except BlockingIOError:
-            return
-
-    def close(self) -> None:
-        os.close(self._edge)
-
-
-class FakeSpawner:
-    def __init__(self) -> None:
-        self.started: list[Child] = []
-        self.ended: list[bytes] = []
-        self.watched: set[bytes] = set()
-
-    def start(self, children: list[Child]) -> None:
-        self.started += children
-
-    def end(self, link: bytes) -> None:
-        self.ended.append(link)
-
-    def watches(self, link: bytes) -> bool:
-        return link in self.watched
-
-
-class Stage:
-    """A driver with everything around it."""
-
-    def __init__(self) -> None:
-        self.core, self.port, self.spawner = FakeCore(), FakePort(), FakeSpawner()
-        self.driver = Driver(self.core, [self.port], None, self.spawner)  # type: ignore[arg-type]
-        self.exits: list[str] = []
-
-    def start(self) -> None:
-        self.driver.start(self.exits.append)
-
-    async def until(self, condition: Callable[[], object]) -> None:
-        ends_at = time.monotonic() + DEADLINE_S
-        while not condition():
-            assert time.monotonic() < ends_at, self.core.events
-            await asyncio.sleep(LOOK_EVERY_S)
-
-    async def rest(self) -> None:
-        """Let the loop run until nothing is left to do at once."""
-        for _ in range(10):
-            await asyncio.sleep(0)
-
-
-def staged(story: Callable[[Stage], Awaitable[None]]) -> None:
-    async def whole() -> None:
-        stage = Stage()
-        try:
-            await story(stage)
-        finally:
-            stage.driver.stop()
-            stage.port.close()
-
-    asyncio.run(whole())
 
 
 def hello(pid: int, *, role: m.Role = "client", host: str | None = None) -> m.Hello:
