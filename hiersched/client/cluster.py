@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import os
 import secrets
 import sys
@@ -12,8 +13,8 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-from hiersched.client.client import Client
 from hiersched.core.topology import Host, TreePlan, plan_tree
 from hiersched.errors import ClusterLost, ConnectionFileError, StartError, UserError
 from hiersched.limits import START_TIMEOUT_S, STOP_TIMEOUT_S
@@ -22,6 +23,9 @@ from hiersched.runtime.connection import Connection
 from hiersched.runtime.spawn import HostConfig, HostProcess, ended
 
 _ID_BYTES_MAX = 200  # a file name has at most 255, suffixes included
+
+if TYPE_CHECKING:
+    from hiersched.client.client import Client
 
 
 class Cluster:
@@ -115,6 +119,7 @@ class Cluster:
         )
         self._host = HostProcess(config, owned=self._owned)
         try:
+            importlib.import_module("hiersched.client.client")  # beside the start of the host
             self._connection = self._host.wait_ready(self.timeout)
         except BaseException:
             self._host.stop()
@@ -125,6 +130,8 @@ class Cluster:
         """A new client of the running cluster."""
         if self._connection is None:
             raise UserError(f"cluster {self.cluster_id!r} does not run: start it first")
+        from hiersched.client.client import Client
+
         client = Client(self._connection)
         self._clients.append(client)
         return client
@@ -169,6 +176,8 @@ class Cluster:
 
     def _stop_elsewhere(self, found: Connection) -> None:
         """Stop a cluster that another process started."""
+        from hiersched.client.client import Client
+
         with contextlib.suppress(ClusterLost), Client(found) as client:
             client.shutdown()
         if connection.is_local(found) and not ended(found.nursery, 2 * STOP_TIMEOUT_S):

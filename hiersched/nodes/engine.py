@@ -28,8 +28,8 @@ from hiersched.core.topology import Child
 from hiersched.errors import ProtocolError, VersionMismatch
 from hiersched.kernels import bitset
 from hiersched.limits import BLOB_ENGINE_BYTES_MAX, BLOB_TIMEOUT_S, FUNCTIONS_CACHED_MAX, RESULTS_FLUSH_S
+from hiersched.nodes.facts import ClusterFacts
 from hiersched.nodes.lanes import EngineShell, Lanes
-from hiersched.nodes.scheduler import ClusterFacts
 from hiersched.protocol import messages as m
 from hiersched.protocol.framing import Frame, batches, inline, split_frames, whole
 from hiersched.runtime.zmq_link import Uplink, context

@@ -17,6 +17,7 @@ import sys
 import msgspec
 
 from hiersched.core.topology import Child
+from hiersched.nodes.facts import ClusterFacts
 from hiersched.runtime import connection
 from hiersched.runtime.nursery import Nursery
 from hiersched.runtime.spawn import HostConfig, log_path, remove_log
@@ -48,12 +49,12 @@ def main() -> int:
 
 
 def _run(config: HostConfig) -> int:
-    from hiersched.nodes.scheduler import ClusterFacts, run_root, run_scheduler
-
     facts = ClusterFacts(config.cluster, config.key, config.directory, config.plan, config.ip)
     births: dict[str, object] = {}
 
     def scheduler(child: Child, address: str, channel: object) -> None:
+        from hiersched.nodes.scheduler import run_root, run_scheduler  # the root imports this beside the nursery's work
+
         if address:
             run_scheduler(facts, child, address, channel)  # type: ignore[arg-type]
         else:
@@ -70,21 +71,23 @@ def _run(config: HostConfig) -> int:
         os.close(config.ready)
     if config.owner >= 0:
         nursery.watch_owner(config.owner)
-    births["shell"] = _prepare(config.preload)
+    births["shell"] = _prepare(config)
     if nursery.serve() == os.EX_SOFTWARE:
         return os.EX_SOFTWARE  # the log says why, and stays
     remove_log(log_path(config.cluster), sys.stdout.fileno())
     return 0
 
 
-def _prepare(preload: list[str]) -> object:
-    """Import what every engine needs, and make the shell that each inherits."""
+def _prepare(config: HostConfig) -> object:
+    """Import what those to be forked need, and make the shell that each engine inherits."""
+    if config.plan.schedulers > 1:
+        importlib.import_module("hiersched.nodes.scheduler")
     importlib.import_module("hiersched.nodes.engine")
     from hiersched.nodes.lanes import EngineShell
 
     shell = EngineShell.instance()  # the one that get_ipython() and display() find
     shell.run_cell("None", silent=True)  # imports what IPython leaves until its first cell
-    for module in preload:
+    for module in config.preload:
         importlib.import_module(module)
     return shell
 

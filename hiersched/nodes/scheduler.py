@@ -16,23 +16,14 @@ from tornado.ioloop import IOLoop
 from hiersched.core.effects import Dropped, Link, link_of
 from hiersched.core.place import Place
 from hiersched.core.scheduler import SchedulerCore
-from hiersched.core.topology import Child, TreePlan
+from hiersched.core.topology import Child
+from hiersched.nodes.facts import ClusterFacts
 from hiersched.protocol.messages import Bye, Hello, Stop
 from hiersched.runtime import connection
 from hiersched.runtime.driver import Driver
 from hiersched.runtime.keys import Gate
 from hiersched.runtime.nursery import NurseryClient
 from hiersched.runtime.zmq_link import Port, Uplink, context
-
-
-class ClusterFacts(msgspec.Struct, frozen=True):
-    """What every scheduler of a cluster knows. directory: of its sockets. ip: interface for tcp clients, if any."""
-
-    cluster: str
-    key: str
-    directory: str
-    plan: TreePlan
-    ip: str | None = None
 
 
 class _NurserySpawner:
