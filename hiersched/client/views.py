@@ -6,6 +6,7 @@ of them may be used side by side.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from hiersched.data.serialize import PackedCall
 
 
-class View:
+class View(ABC):
     """Engines of one cluster, to call functions on.
 
     block: whether methods that can do both wait and give the result, or give an AsyncResult at once.
@@ -62,13 +63,13 @@ class View:
         """`f(*args, **kwargs)` on the view's engines: its result where the view blocks, else an AsyncResult."""
         return self.apply_sync(f, *args, **kwargs) if self.block else self.apply_async(f, *args, **kwargs)
 
+    @abstractmethod
     def apply_async(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
         """`f(*args, **kwargs)` on the view's engines, as an AsyncResult at once."""
-        raise NotImplementedError
 
+    @abstractmethod
     def apply_sync(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """The result of `f(*args, **kwargs)` on the view's engines."""
-        raise NotImplementedError
 
     def _packed(self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> PackedCall:
         session = self.session
@@ -95,14 +96,15 @@ class View:
             raise TypeError("map_sync() always blocks; use map(block=...)")
         return self.map(f, *sequences, block=True, **options)
 
+    @abstractmethod
     def _map(
         self, f: Callable[..., Any], sequences: tuple[Iterable[Any], ...], *, join: Join | None = None, **options: Any
     ) -> AsyncMapResult:
-        raise NotImplementedError
+        """The map of this kind of view, under way."""
 
+    @abstractmethod
     def shares_of(self, count: int, chunksize: int | None) -> int:
         """Into how many shares a parallel function cuts `count` items."""
-        raise NotImplementedError
 
     # --- decorators and the like --------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ A link that breaks loses what is under way, and both ends learn of it, as of a r
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from math import inf
 from random import Random
@@ -46,7 +47,7 @@ class Weather(msgspec.Struct, frozen=True):
             raise UserError(f"notice_s is {self.notice_s}: give 0 to {LINK_DELAY_S_MAX} seconds")
 
 
-class Node:
+class Node(ABC):
     """A simulated process. link: the name its parent knows it by. ended_s: when it ended; infinite while it lives."""
 
     __slots__ = ("ended_s", "host", "link", "uplink")
@@ -57,13 +58,13 @@ class Node:
         self.ended_s = inf
         self.uplink: Edge | None = None
 
+    @abstractmethod
     def receive(self, edge: Edge, link: Link, message: Message, frames: Sequence[Frame]) -> None:
         """A message has come over `edge`, from the neighbour known here as `link`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def link_down(self, link: Link, reason: str) -> None:
         """Whoever watches tells that the neighbour has ended or cannot be reached."""
-        raise NotImplementedError
 
 
 class Pipe:
