@@ -113,8 +113,28 @@ class BlobLost(TaskError):
     """Data that a call refers to is no longer held anywhere. The call did not run; submit it again."""
 
 
+class AnswerLost(TaskError):
+    """The call ran, and its answer was lost together with a scheduler. Check its side effects before calling again."""
+
+
 class TaskCancelled(TaskError):
     """The task was cancelled before it started. It did not run."""
+
+
+class TaskInterrupted(TaskCancelled):
+    """The task was cancelled while it ran, and interrupted. It ran in part."""
+
+
+class DependencyError(TaskError):
+    """What the task depends on failed, is unknown, or can never be. It did not run."""
+
+
+class DependencyTimeout(DependencyError, TimeoutError):
+    """What the task depends on was not there within its timeout. It did not run."""
+
+
+class UnmetDependency(TaskError):
+    """Raised on an engine, by user code or by `depend` and `require`: this call should run on another engine."""
 
 
 class CompositeError(TaskError):

@@ -20,6 +20,8 @@ FRAMES_MAX = 2 * 1_048_576  # frames of one message: two large ones from each en
 FRAMES_INLINED_MAX = 256  # of them, how many may ride with the message in its first part
 INLINED_FRAME_BYTES_MAX = 8 * KIB  # and how large each of these may be
 INLINE_BYTES_MAX = 64 * KIB  # a buffer at least this large travels as a content-addressed blob
+RESULT_GIVEN_BYTES_MAX = 8 * KIB  # a result up to this large rides in the task that takes it as an argument
+RESULTS_HELD_BYTES_MAX = 256 * MIB  # larger results that an engine keeps for tasks that take them
 COALESCE_BYTES_MAX = 8 * KIB  # replies smaller than this are joined into one frame at the leaf
 
 # Queues.
@@ -30,6 +32,17 @@ REQUESTS_OPEN_MAX = 100_000  # collectives a scheduler holds open at one time
 EVENTS_PER_STEP_MAX = 256  # messages drained from one socket before effects are flushed
 LINK_MESSAGES_MAX = 100_000  # high-water mark of one link, messages
 OUTPUT_BYTES_MAX = 64 * MIB  # captured stdout or stderr of one call
+OUTPUT_PIECE_BYTES_MAX = 64 * KIB  # printed text that is sent without waiting for more
+OUTPUT_FLUSH_S = 0.05  # printed text waits this long for more, on each level
+CHILDREN_MAX = 4 * 64  # of one scheduler, with those it took over from schedulers that were lost
+KEPT_BYTES_MAX = 64 * MIB  # answers that one process keeps until the root is known to have them
+ACK_MESSAGES_MAX = 64  # answers that the root takes in before it acknowledges them
+ACK_BYTES_MAX = 4 * MIB  # of their payloads together
+SESSIONS_DETACHED_MAX = 16  # sessions without their clients
+SESSION_BYTES_MAX = 256 * MIB  # results that the root keeps for one of them
+RETRIES_MAX = 1_000  # of one task
+DEPENDENCIES_MAX = 100_000  # tasks that one task waits for
+RESTARTS_MAX = 5  # replacements of one engine within RESTART_PERIOD_S
 
 # Blobs. Each store drops the least recently used above its bound; what it dropped it can ask for again.
 BLOB_STORE_BYTES_MAX = 1024 * MIB  # of one scheduler
@@ -45,6 +58,8 @@ LINK_DELAY_S_MAX = 1.0
 START_TIMEOUT_S = 60.0  # from asking for a process to its hello
 CONNECT_TIMEOUT_S = 10.0  # from a client's hello to its welcome
 STOP_TIMEOUT_S = 5.0  # from asking a process to end to killing it
+RESTART_PERIOD_S = 60.0
+MAIL_TIMEOUT_S = 0.05  # from an engine's doorbell to the message that it announces
 BLOB_TIMEOUT_S = 30.0  # from asking a parent for a blob to giving the call up
 
 # Batching of tasks: a child holds at most about this much work ahead of what it is running.
@@ -71,4 +86,6 @@ assert FANOUT_MAX**3 * LEAF_ENGINES_MAX >= ENGINES_MAX, "three levels of schedul
 assert TASKS_PER_MESSAGE_MAX <= TASKS_IN_FLIGHT_PER_CLIENT_MAX
 assert MAP_CHUNK_S_MIN < MAP_CHUNK_S
 assert MAP_CHUNKS_OUTSTANDING_MAX <= TASKS_IN_FLIGHT_PER_CLIENT_MAX
+assert CHILDREN_MAX >= FANOUT_MAX + LEAF_ENGINES_MAX, "a scheduler can take over a leaf's engines"
+assert ACK_BYTES_MAX < KEPT_BYTES_MAX
 assert BLOB_ENGINE_BYTES_MAX <= BLOB_STORE_BYTES_MAX

@@ -12,13 +12,14 @@ from typing import TypeAlias
 
 import msgspec
 
-from hiersched.core.topology import Child
+from hiersched.core.topology import Child, TreePlan
 from hiersched.protocol.framing import Frame
 from hiersched.protocol.messages import Message
 
 Link: TypeAlias = bytes  # a neighbour: the routing id of a child or client, or PARENT
 
 PARENT: Link = b""
+DOORBELL = 0  # in the place of a signal's number
 
 
 def link_of(child: Child) -> Link:
@@ -44,10 +45,15 @@ class Received(msgspec.Struct, frozen=True):
 
 
 class LinkDown(msgspec.Struct, frozen=True):
-    """The neighbour's process has ended or cannot be reached; nothing more comes from it."""
+    """The neighbour's process has ended or cannot be reached; nothing more comes from it.
+
+    orphans: of a child scheduler on this host, the children that it leaves. They live, and are this scheduler's now:
+    they will say hello, or be reported as ended.
+    """
 
     link: Link
     reason: str
+    orphans: Sequence[Child] = ()
 
 
 class ChildFailed(msgspec.Struct, frozen=True):
@@ -92,9 +98,26 @@ class WakeAt(msgspec.Struct, frozen=True):
 
 
 class Spawn(msgspec.Struct, frozen=True):
-    """Start these children."""
+    """Start these children. plan: of the tree below them, if it is not the one that this process was started with."""
 
     children: list[Child]
+    plan: TreePlan | None = None
+
+
+class Signal(msgspec.Struct, frozen=True):
+    """Send a signal to the processes of children on this host.
+
+    number: of the signal; DOORBELL: there is a message that cannot wait until they look.
+    """
+
+    links: list[Link]
+    number: int
+
+
+class Climb(msgspec.Struct, frozen=True):
+    """The parent is gone: connect to the nearest living ancestor, which is PARENT from now on; if none lives, end."""
+
+    reason: str
 
 
 class Close(msgspec.Struct, frozen=True):
@@ -109,4 +132,4 @@ class Exit(msgspec.Struct, frozen=True):
     reason: str
 
 
-Effect = Send | WakeAt | Spawn | Close | Exit
+Effect = Send | WakeAt | Spawn | Signal | Climb | Close | Exit

@@ -30,7 +30,7 @@ from hiersched.limits import (
 )
 from hiersched.protocol import messages as m
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 MAGIC = b"HS"
 _PREFIX = MAGIC + bytes([PROTOCOL_VERSION])
 _LEAD = struct.Struct("<3sHI")  # prefix, inlined frames, bytes of the message
@@ -127,7 +127,7 @@ def _reply_frames(message: m.Reply) -> int | None:
             raise ProtocolError(
                 f"a chunk of {ranks} ranks came with {len(chunk.sizes)} sizes and {chunk.frames} frames"
             )
-    return sum([chunk.frames for chunk in message.chunks])
+    return sum([chunk.frames for chunk in message.chunks]) + len(message.reports)
 
 
 def _tasks_frames(message: m.Tasks) -> int | None:
@@ -142,12 +142,17 @@ def _one_frame(message: m.Blob) -> int | None:
     return 1
 
 
+def _outputs_frames(message: m.Outputs) -> int | None:
+    return len(message.pieces)
+
+
 _FRAMES_OF: dict[type, Callable[[Any], int | None]] = {
     m.Call: _call_frames,
     m.Reply: _reply_frames,
     m.Tasks: _tasks_frames,
     m.Results: _results_frames,
     m.Blob: _one_frame,
+    m.Outputs: _outputs_frames,
 }
 
 

@@ -3,7 +3,7 @@
 A request (`Call`) is a multicast down; its `Reply` is a reduction up. Load-balanced work travels in batches (`Tasks`,
 `Results`), where every level picks the child. Blobs are content-addressed: a message names digests, the bytes follow
 once per link (`Blob`), and who lacks them asks its parent (`Want`). Payload frames ride behind the header and are never
-looked into by a scheduler; small task payloads ride inside it.
+looked into by a scheduler; small task payloads ride inside it. What code prints while it runs goes up as `Outputs`.
 
 Sets of ranks are `Ranks`: (zero bytes skipped, bitmap bytes), see kernels.bitset.
 """
@@ -35,14 +35,30 @@ ENGINE_UNKNOWN = 2  # no such engine; it did not run
 BLOB_LOST = 3  # data it refers to is gone; it did not run
 CANCELLED = 4  # withdrawn before it started
 REFUSED = 5  # a bound was reached; it did not run
+RAISED = 6  # of a task: the user's code raised; the outcome follows as if it had returned
+UNMET = 7  # of a task: this engine lacks what it depends on; it did not run, and may elsewhere
+DEPENDENCY = 8  # of a task: what it depends on failed, is unknown, or can never be; it did not run
+TIMED_OUT = 9  # of a task: what it depends on was not there in time; it did not run
+ANSWER_LOST = 10  # it ran, and its answer was lost on the way
+INTERRUPTED = 11  # withdrawn while it ran, and interrupted
 
 CALL_LANE = 0
 CELL_LANE = 1
 NO_FUNCTION = bytes(16)  # the function of a cell
+_RESULT = b"\0result\0"
+
+
+def result_digest(task: TaskId) -> Digest:
+    """The name under which the result of a task can be asked for as a blob. It is no hash, and hits none by chance."""
+    return _RESULT + task.to_bytes(8, "big")
 
 
 class Hello(msgspec.Struct, array_like=True, tag=1, frozen=True):
-    """First message on every link, from child or client to parent. [first, last): the ranks it stands for."""
+    """First message on every link, from child or client to parent. [first, last): the ranks it stands for.
+
+    holds: of a child whose former parent is gone, the requests and tasks that it has or whose answers it keeps.
+    detached: of a client, whether its session outlives it. A client of the same uuid joins that session again.
+    """
 
     cluster: str
     key: str
@@ -52,10 +68,16 @@ class Hello(msgspec.Struct, array_like=True, tag=1, frozen=True):
     host: str
     first: Rank
     last: Rank
+    holds: list[TaskId] = []
+    detached: bool = False
 
 
 class Welcome(msgspec.Struct, array_like=True, tag=2, frozen=True):
-    """The parent's answer: a client's session number, who is there, and facts about the cluster."""
+    """The parent's answer: a client's session number, who is there, and facts about the cluster.
+
+    facts, for a client: plan; tasks_in_flight_max; next, the counter of its next task; open, the requests and tasks of
+    a session joined again. For a child: keep, whether it has to keep answers until they are acknowledged.
+    """
 
     session: int
     members: Ranks
@@ -70,9 +92,10 @@ class Refused(msgspec.Struct, array_like=True, tag=3, frozen=True):
 
 
 class Bye(msgspec.Struct, array_like=True, tag=4, frozen=True):
-    """The sender leaves of its own will."""
+    """The sender leaves of its own will. stays: of a client, whether its detached session goes on without it."""
 
     reason: str
+    stays: bool = False
 
 
 class Beat(msgspec.Struct, array_like=True, tag=5, frozen=True):
@@ -129,18 +152,63 @@ class Loss(msgspec.Struct, array_like=True, frozen=True):
     text: str
 
 
+class Report(msgspec.Struct, array_like=True, frozen=True):
+    """What these ranks have in common beside their answers: an error, or what they printed. One frame.
+
+    Equal reports of several ranks become one on the way up.
+    """
+
+    ranks: Ranks
+
+
 class Reply(msgspec.Struct, array_like=True, tag=8, frozen=True):
-    """What a subtree answers to a call, at most one message per child and request."""
+    """What a subtree answers to a call, at most one message per child and request.
+
+    The frames of the chunks come first, then one frame for each report.
+    """
 
     request: TaskId
     chunks: list[Chunk]
     losses: list[Loss]
+    reports: list[Report] = []
+
+
+class Dependency(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Tasks that another waits for. all: all of them, or any; success, failure: which ends count."""
+
+    tasks: list[TaskId]
+    all: bool = True
+    success: bool = True
+    failure: bool = False
+
+
+class Terms(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What a task asks for beyond being run.
+
+    targets: ranks that it may run on; none: any. hint: the rank that it had best run on; -1: any. priority: higher ones
+    first. retries: how many times it may run again after it failed or its engine was lost.
+    For the root alone: inputs: tasks whose results are among its arguments; after: tasks to wait for; follow: tasks on
+    whose engines it must run; timeout_s: how long it waits for them, 0 for ever; known: (task, whether it succeeded,
+    rank) of those among them that the client has seen end.
+    """
+
+    targets: Ranks = (0, b"")
+    hint: int = -1
+    priority: int = 0
+    retries: Count = 0
+    inputs: list[TaskId] = []
+    after: Dependency | None = None
+    follow: Dependency | None = None
+    timeout_s: float = 0.0
+    known: list[tuple[TaskId, bool, int]] = []
 
 
 class Task(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One load-balanced call.
 
     needs: digests besides the function. payload: its first frame, if that is small; frames: how many others follow.
+    given: results of other tasks among its arguments, with the outcome's only frame, where that is small; a large one
+    is among the needs, as `result_digest` names it.
     """
 
     id: TaskId
@@ -148,16 +216,25 @@ class Task(msgspec.Struct, array_like=True, frozen=True, gc=False):
     needs: list[Digest]
     payload: bytes
     frames: Count
+    terms: Terms | None = None
+    given: list[tuple[TaskId, bytes]] = []
 
 
 class Tasks(msgspec.Struct, array_like=True, tag=9, frozen=True):
-    """A batch of tasks; their further frames follow in the same order."""
+    """A batch of tasks; their further frames follow in the same order.
+
+    seen: from a client, how many results have reached it so far.
+    """
 
     tasks: list[Task]
+    seen: int = 0
 
 
 class Result(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """How one task ended. code: 0, or one of the codes above and then payload is a text. rank: where it ran."""
+    """How one task ended. rank: where it ran. code: 0, or one of the codes above.
+
+    With 0 and RAISED, payload is the outcome's first frame; with any other code a text.
+    """
 
     id: TaskId
     rank: Rank
@@ -174,9 +251,10 @@ class Results(msgspec.Struct, array_like=True, tag=10, frozen=True):
 
 
 class Cancel(msgspec.Struct, array_like=True, tag=11, frozen=True):
-    """Withdraw these tasks where they have not started."""
+    """Withdraw these tasks and calls where they have not started. running: interrupt those that have."""
 
     tasks: list[TaskId]
+    running: bool = False
 
 
 class Blob(msgspec.Struct, array_like=True, tag=12, frozen=True):
@@ -198,9 +276,19 @@ class Missing(msgspec.Struct, array_like=True, tag=14, frozen=True):
 
 
 class Survey(msgspec.Struct, array_like=True, tag=15, frozen=True):
-    """Ask every scheduler of the subtree for its counters."""
+    """Ask every scheduler of the subtree for its counters, and for the queues of the engines in `targets`."""
 
     request: TaskId
+    targets: Ranks = (0, b"")
+
+
+class Queue(msgspec.Struct, array_like=True, frozen=True):
+    """What one engine has to do: calls and tasks sent to it and not answered, and how many it has answered."""
+
+    rank: Rank
+    calls: int
+    tasks: int
+    completed: int
 
 
 class Census(msgspec.Struct, array_like=True, tag=16, frozen=True):
@@ -208,12 +296,78 @@ class Census(msgspec.Struct, array_like=True, tag=16, frozen=True):
 
     request: TaskId
     levels: list[tuple[int, int, dict[str, int], dict[str, int]]]
+    queues: list[Queue] = []
 
 
 class Stop(msgspec.Struct, array_like=True, tag=17, frozen=True):
     """End the whole subtree."""
 
     reason: str
+
+
+class Order(msgspec.Struct, array_like=True, tag=18, frozen=True):
+    """Do something about the processes of these engines.
+
+    verb: 'signal', with the signal's number; 'stop': end them for good; 'restart': end them and start others.
+    """
+
+    request: TaskId
+    targets: Ranks
+    verb: Literal["signal", "stop", "restart"]
+    number: int = 0
+
+
+class Grow(msgspec.Struct, array_like=True, tag=19, frozen=True):
+    """Client to root: start so many engines more."""
+
+    request: TaskId
+    engines: Annotated[int, msgspec.Meta(ge=1, le=ENGINES_MAX)]
+
+
+class Executed(msgspec.Struct, array_like=True, tag=20, frozen=True):
+    """The answer to an order: for which engines it was carried out; to `Grow`: the ranks of the engines to come."""
+
+    request: TaskId
+    ranks: Ranks
+
+
+class Why(msgspec.Struct, array_like=True, tag=21, frozen=True):
+    """Ask why a task or call has not ended."""
+
+    request: TaskId
+    task: TaskId
+
+
+class Because(msgspec.Struct, array_like=True, tag=22, frozen=True):
+    """The answer. state: 'dependency', 'waiting', 'sent', 'running' or 'unknown'; ranks: the engines it is about."""
+
+    request: TaskId
+    state: str
+    text: str
+    ranks: Ranks
+
+
+class Piece(msgspec.Struct, array_like=True, frozen=True):
+    """Output that these engines made for a request or task, in the one frame that follows for each piece."""
+
+    request: TaskId
+    ranks: Ranks
+
+
+class Outputs(msgspec.Struct, array_like=True, tag=23, frozen=True):
+    """Output of code that still runs. The pieces of one rank come in their order; equal ones of several are merged."""
+
+    pieces: list[Piece]
+
+
+class Ack(msgspec.Struct, array_like=True, tag=24, frozen=True):
+    """Parent to child: the root has what you answered.
+
+    results: how many of the `Results` that came over this link; requests: calls whose replies it has.
+    """
+
+    results: int
+    requests: list[TaskId]
 
 
 Message = (
@@ -234,4 +388,11 @@ Message = (
     | Survey
     | Census
     | Stop
+    | Order
+    | Grow
+    | Executed
+    | Why
+    | Because
+    | Outputs
+    | Ack
 )

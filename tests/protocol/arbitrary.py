@@ -29,6 +29,14 @@ def values(kind: inspect.Type) -> st.SearchStrategy[Any]:
             return st.integers(0, FRAMES_DRAWN_MAX)
         case inspect.IntType(ge=least, le=most):
             return st.integers(INT64_MIN if least is None else least, UINT64_MAX if most is None else most)
+        case inspect.BoolType():
+            return st.booleans()
+        case inspect.FloatType():
+            return st.floats(allow_nan=False)
+        case inspect.NoneType():
+            return st.none()
+        case inspect.UnionType(types=kinds):
+            return st.one_of(*map(values, kinds))
         case inspect.StrType():
             return st.text(max_size=LENGTH_MAX)
         case inspect.BytesType(min_length=least, max_length=most):
@@ -74,8 +82,12 @@ def messages() -> st.SearchStrategy[m.Message]:
 def announced_frames(message: m.Message) -> int:
     """How many payload frames `message` says will follow it."""
     match message:
-        case m.Call(parts=counted) | m.Reply(chunks=counted) | m.Tasks(tasks=counted) | m.Results(results=counted):
+        case m.Call(parts=counted) | m.Tasks(tasks=counted) | m.Results(results=counted):
             return sum(item.frames for item in counted)
+        case m.Reply():
+            return sum(chunk.frames for chunk in message.chunks) + len(message.reports)
+        case m.Outputs():
+            return len(message.pieces)
         case m.Blob():
             return 1
     return 0
