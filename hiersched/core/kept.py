@@ -1,8 +1,8 @@
 """What was answered and the root is not yet known to have.
 
 A process that is no child of the root keeps every `Results` and `Reply` that it sends up, as long as no `Ack` covers
-it. When its parent is gone it says which requests and tasks it keeps answers to (`ids`), and sends them again to its new
-parent (`again`). Only references are kept. Above KEPT_BYTES_MAX the oldest answers shrink to a note that they are lost:
+it. When its parent is gone it says which requests and tasks it keeps answers to (`ids`), and sends them again to its
+new parent (`again`). Only references are kept. Above KEPT_BYTES_MAX the oldest answers shrink to a note that they are lost:
 what is not sent again must never look as if it had not run.
 """
 
