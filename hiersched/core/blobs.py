@@ -140,6 +140,12 @@ class BlobLedger:
             if not wanted.waiting:
                 del self._wanted[digest]
 
+    def ask_again(self, outbox: Outbox) -> None:
+        """There is another parent: ask it for what the former one was asked for."""
+        wanted = self._asked_of(PARENT)
+        if wanted:
+            outbox.send(PARENT, Want(wanted))
+
     def forget_client(self, link: Link, outbox: Outbox) -> None:
         """A client is gone: what it was to send is asked of another that has named it since, or missing."""
         for digest in [digest for digest, origin in self._origin.items() if origin == link]:

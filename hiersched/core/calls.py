@@ -1,13 +1,18 @@
-"""Calls go down at once, split over the children; their replies go up when complete."""
+"""Calls go down at once, split over the children; their replies go up when complete.
+
+What is meant for an orphan waits for its hello. An orphan that does not hold a call that it owes an answer to is sent
+the call again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from hiersched.core.blobs import BlobLedger
-from hiersched.core.collectives import Gather
+from hiersched.core.collectives import Finished, Gather, OpenRequest
 from hiersched.core.effects import Link
 from hiersched.core.membership import Neighbour
+from hiersched.core.orphans import Orphans
 from hiersched.core.outbox import Outbox
 from hiersched.core.routing import Router
 from hiersched.kernels import bitset
@@ -15,15 +20,25 @@ from hiersched.limits import REQUESTS_OPEN_MAX
 from hiersched.protocol import messages as m
 from hiersched.protocol.framing import Frame, split_frames
 
+_PartsByRank = dict[int, tuple[m.Part, Sequence[Frame]]]
+
+SendReply = Callable[[Link, m.Reply, Sequence[Frame]], None]
+
 
 class Calls:
-    """The calls of one scheduler."""
+    """The calls of one scheduler. send_reply: gives a finished reply to whoever asked."""
 
-    def __init__(self, outbox: Outbox, router: Router, blobs: BlobLedger) -> None:
+    def __init__(
+        self, outbox: Outbox, router: Router, blobs: BlobLedger, orphans: Orphans, *, send_reply: SendReply
+    ) -> None:
         self.gather = Gather()
         self._outbox = outbox
         self._router = router
         self._blobs = blobs
+        self._orphans = orphans
+        self._send_reply = send_reply
+
+    # --- down ---------------------------------------------------------------------------------------------------------
 
     def on_call(self, link: Link, call: m.Call, frames: Sequence[Frame], now: float) -> None:
         """Send each child its share, and remember who owes an answer."""
@@ -31,33 +46,34 @@ class Calls:
         self._outbox.counts["requests"] += 1
         refusal = self._refusal(call, targets)
         if refusal is not None:
-            self._outbox.send(link, m.Reply(call.request, [], [m.Loss(call.targets, m.REFUSED, refusal)]))
+            self._send_reply(link, m.Reply(call.request, [], [m.Loss(call.targets, m.REFUSED, refusal)]), ())
             return
         digests = _digests_of(call)
         self._blobs.named(link, digests)
         shares, unknown = self._router.split(targets)
-        self.gather.begin(call.request, link, targets)
+        entry = self.gather.begin(call, frames, link, targets)
         parts = _parts_by_rank(call, frames, targets) if call.parts else {}
         for child, share in shares:
-            own_call, own_frames, own_digests = call, frames, digests
-            if parts and share != targets:
-                own_call, own_frames = _call_with_parts(call, parts, child, share)
-                own_digests = _digests_of(own_call)
-            elif share != targets and child.role != "engine":  # an engine knows its own rank
-                own_call = _call_on(call, child, share, [])
-            self._blobs.supply(child.link, own_digests, self._outbox)
-            self._outbox.send(child.link, own_call, own_frames)
+            if share == targets or (not parts and child.role == "engine"):  # an engine knows its own rank
+                self._blobs.supply(child.link, digests, self._outbox)
+                self._outbox.send(child.link, call, frames)
+            else:
+                self._send_share(entry, parts, child, share)
+        unknown &= ~self._orphans.ranks
         if unknown:
             self._pass_up(self.gather.lose(call.request, unknown, m.ENGINE_UNKNOWN, "there is no such engine"))
 
-    def on_reply(self, reach: int, reply: m.Reply, frames: Sequence[Frame]) -> None:
-        """Gather what a child that answers for `reach` says."""
-        self._pass_up(self.gather.answer(reply, frames, reach))
-
-    def on_lost(self, ranks: int, reason: str) -> None:
-        """These engines are gone: nobody waits for them any more."""
-        for finished in self.gather.lose_everywhere(ranks, m.ENGINE_LOST, reason):
-            self._pass_up(finished)
+    def _send_share(self, entry: OpenRequest, parts: _PartsByRank, child: Neighbour, share: int) -> None:
+        """Send a child its part of a call."""
+        call, frames = entry.call, entry.frames
+        if parts:
+            own = [parts[rank] for rank in bitset.ranks_of(share)]
+            frames = [frame for _, piece in own for frame in piece]
+            call = _call_on(call, child, share, [part for part, _ in own])
+        else:
+            call = _call_on(call, child, share, [])
+        self._blobs.supply(child.link, _digests_of(call), self._outbox)
+        self._outbox.send(child.link, call, frames)
 
     def _refusal(self, call: m.Call, targets: int) -> str | None:
         if not targets:
@@ -70,9 +86,60 @@ class Calls:
             return "a request of this id is open already"
         return None
 
-    def _pass_up(self, finished: tuple[Link, m.Reply, Sequence[Frame]] | None) -> None:
+    def on_arrival(self, child: Neighbour, holds: Collection[m.TaskId]) -> None:
+        """An orphan has come, with what it holds: send it the rest of what it owes an answer to."""
+        ranks = child.members
+        for request, entry in list(self.gather.open.items()):
+            share = entry.pending & ranks
+            if not share:
+                continue
+            if request in holds:
+                if entry.withdrawn:
+                    self._outbox.send(child.link, m.Cancel([request], entry.interrupted))
+            elif entry.withdrawn:
+                self._pass_up(self.gather.lose(request, share, m.CANCELLED, "cancelled before it started"))
+            else:
+                call = entry.call
+                parts = _parts_by_rank(call, entry.frames, entry.targets) if call.parts else {}
+                self._send_share(entry, parts, child, share)
+
+    def withdraw(self, link: Link, requests: Sequence[m.TaskId], *, running: bool) -> None:
+        """Cancel those of these requests that `link` asked for, wherever they have not started."""
+        for request in requests:
+            entry = self.gather.open.get(request)
+            if entry is None or entry.asker != link:
+                continue
+            entry.withdrawn = True
+            entry.interrupted |= running
+            shares, _ = self._router.split(entry.pending)
+            for child, _ in shares:
+                self._outbox.send(child.link, m.Cancel([request], running))
+
+    # --- up -----------------------------------------------------------------------------------------------------------
+
+    def on_reply(self, reach: int, reply: m.Reply, frames: Sequence[Frame]) -> None:
+        """Gather what a child that answers for `reach` says."""
+        self._pass_up(self.gather.answer(reply, frames, reach))
+
+    def on_lost(self, ranks: int, reason: str) -> None:
+        """These engines are gone: nobody waits for them any more."""
+        for finished in self.gather.lose_everywhere(ranks, m.ENGINE_LOST, reason):
+            self._pass_up(finished)
+
+    def why(self, request: m.TaskId) -> tuple[str, int] | None:
+        """(text, ranks that have not answered) of a call; None if it is not open here."""
+        entry = self.gather.open.get(request)
+        if entry is None:
+            return None
+        waiting = entry.pending & self._orphans.ranks
+        text = f"no answer yet from engines {bitset.text_of(entry.pending)}"
+        if waiting:
+            text += f"; the scheduler of {bitset.text_of(waiting)} was lost, they are about to connect elsewhere"
+        return text, entry.pending
+
+    def _pass_up(self, finished: Finished | None) -> None:
         if finished is not None:
-            self._outbox.send(*finished)
+            self._send_reply(*finished)
 
 
 def _digests_of(call: m.Call) -> list[m.Digest]:
@@ -84,19 +151,10 @@ def _digests_of(call: m.Call) -> list[m.Digest]:
     return digests
 
 
-def _parts_by_rank(call: m.Call, frames: Sequence[Frame], targets: int) -> dict[int, tuple[m.Part, Sequence[Frame]]]:
+def _parts_by_rank(call: m.Call, frames: Sequence[Frame], targets: int) -> _PartsByRank:
     """What is each target's own, with its frames."""
     pieces = split_frames([part.frames for part in call.parts], frames)
     return dict(zip(bitset.ranks_of(targets), zip(call.parts, pieces, strict=True), strict=True))
-
-
-def _call_with_parts(
-    call: m.Call, parts: dict[int, tuple[m.Part, Sequence[Frame]]], child: Neighbour, share: int
-) -> tuple[m.Call, list[Frame]]:
-    """The call that goes to one child, with its targets' own parts."""
-    own = [parts[rank] for rank in bitset.ranks_of(share)]
-    frames = [frame for _, piece in own for frame in piece]
-    return _call_on(call, child, share, [part for part, _ in own]), frames
 
 
 def _call_on(call: m.Call, child: Neighbour, share: int, parts: list[m.Part]) -> m.Call:

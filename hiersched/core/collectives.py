@@ -1,58 +1,89 @@
 """Up: the answers of a subtree gathered into one reply.
 
-An open request remembers which ranks still owe an answer. Every rank leaves that set exactly once: by its answer, or
-by a loss when its engine, or the scheduler above it, is gone. When the set is empty the reply goes to whoever asked.
-So every request ends, and each scheduler sends one message per request up, whatever the size of its subtree.
+An open request remembers which ranks still owe an answer, and the call itself, in case it has to be sent again. Every
+rank leaves that set exactly once: by its answer, or by a loss when its engine is gone. When the set is empty the reply
+goes to whoever asked. So every request ends, and each scheduler sends one message per request up, whatever the size of
+its subtree. Reports that are equal (an error, what was printed) become one on the way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hiersched.kernels import bitset
 from hiersched.limits import COALESCE_BYTES_MAX
 from hiersched.protocol.framing import Frame, split_frames
-from hiersched.protocol.messages import Chunk, Loss, Reply, TaskId
+from hiersched.protocol.messages import Call, Chunk, Loss, Reply, Report, TaskId
 
 Link = bytes
+
+Finished = tuple[Link, Reply, Sequence[Frame]]  # the reply to a request, and who asked
 
 
 @dataclass(slots=True, eq=False)
 class OpenRequest:
-    """A call whose answers are being gathered. pending: ranks that still owe one."""
+    """A call whose answers are being gathered. pending: ranks that still owe one; withdrawn: it is to be cancelled."""
 
-    request: TaskId
+    call: Call
+    frames: Sequence[Frame]
     asker: Link
+    targets: int
     pending: int
-    chunks: list[tuple[Chunk, Sequence[Frame]]]
-    losses: dict[tuple[int, str], int]
+    chunks: list[tuple[Chunk, Sequence[Frame]]] = field(default_factory=list)
+    losses: dict[tuple[int, str], int] = field(default_factory=dict)
+    reports: Reports | None = None
+    withdrawn: bool = False
+    interrupted: bool = False
+
+
+class Reports:
+    """Reports gathered for one request: equal ones, unless they are large, as one with all its ranks."""
+
+    __slots__ = ("_equal", "_own")
+
+    def __init__(self) -> None:
+        self._equal: dict[bytes, int] = {}
+        self._own: list[tuple[int, Frame]] = []
+
+    def add(self, ranks: int, frame: Frame) -> None:
+        """One report of these ranks. A transport's frame is a large one: it is not compared."""
+        if type(frame) is bytes:
+            self._equal[frame] = self._equal.get(frame, 0) | ranks
+        else:
+            self._own.append((ranks, frame))
+
+    def listed(self) -> tuple[list[Report], list[Frame]]:
+        """All reports and their frames."""
+        reports = [*((ranks, frame) for frame, ranks in self._equal.items()), *self._own]
+        return [Report(bitset.to_wire(ranks)) for ranks, _ in reports], [frame for _, frame in reports]
 
 
 class Gather:
-    """The open requests of one scheduler, by id."""
+    """The open requests of one scheduler, by id, in the order they came."""
 
     def __init__(self) -> None:
         self.open: dict[TaskId, OpenRequest] = {}
         self.late = 0  # answers nobody waits for any more
 
-    def begin(self, request: TaskId, asker: Link, targets: int) -> OpenRequest:
+    def begin(self, call: Call, frames: Sequence[Frame], asker: Link, targets: int) -> OpenRequest:
         """Start waiting for `targets`."""
-        entry = OpenRequest(request, asker, targets, [], {})
-        self.open[request] = entry
+        entry = OpenRequest(call, frames, asker, targets, targets)
+        self.open[call.request] = entry
         return entry
 
-    def answer(self, reply: Reply, frames: Sequence[Frame], reach: int) -> tuple[Link, Reply, Sequence[Frame]] | None:
+    def answer(self, reply: Reply, frames: Sequence[Frame], reach: int) -> Finished | None:
         """Take in what a child that answers for `reach` says. The finished reply and its asker, if it was the last."""
         entry = self.open.get(reply.request)
         if entry is None:
             self.late += 1
             return None
         answered = _ranks_in(reply)
-        if answered == entry.pending and not (answered & ~reach or entry.chunks or entry.losses):
+        if answered == entry.pending == entry.targets and not answered & ~reach:
             del self.open[reply.request]  # the only child asked: its reply is the reply
             return entry.asker, reply, frames
         pieces = split_frames([chunk.frames for chunk in reply.chunks], frames)
+        taken = 0
         for chunk, piece in zip(reply.chunks, pieces, strict=True):
             ranks = bitset.from_wire(chunk.ranks)
             owed = ranks & entry.pending & reach
@@ -62,11 +93,14 @@ class Gather:
             if owed:
                 entry.pending ^= owed
                 entry.chunks.append((chunk, piece))
+                taken |= owed
+        if reply.reports:
+            _take_reports(entry, reply, frames, taken)
         for loss in reply.losses:
             self._lose(entry, bitset.from_wire(loss.ranks) & reach, loss.code, loss.text)
         return self._finish(entry)
 
-    def lose(self, request: TaskId, ranks: int, code: int, text: str) -> tuple[Link, Reply, Sequence[Frame]] | None:
+    def lose(self, request: TaskId, ranks: int, code: int, text: str) -> Finished | None:
         """These ranks will never answer this request. The finished reply, if nothing else is awaited."""
         entry = self.open.get(request)
         if entry is None:
@@ -74,19 +108,27 @@ class Gather:
         self._lose(entry, ranks, code, text)
         return self._finish(entry)
 
-    def lose_everywhere(self, ranks: int, code: int, text: str) -> list[tuple[Link, Reply, Sequence[Frame]]]:
+    def lose_everywhere(self, ranks: int, code: int, text: str) -> list[Finished]:
         """These ranks are gone: settle what they owe to any request. All replies that this finishes."""
         finished = []
-        for request in [entry.request for entry in self.open.values() if entry.pending & ranks]:
+        for request in [entry.call.request for entry in self.open.values() if entry.pending & ranks]:
             done = self.lose(request, ranks, code, text)
             if done is not None:
                 finished.append(done)
         return finished
 
+    def asked_by(self, asker: Link) -> list[TaskId]:
+        """The open requests of whoever this is."""
+        return [request for request, entry in self.open.items() if entry.asker == asker]
+
     def forget(self, asker: Link) -> None:
         """Whoever asked is gone: nobody waits for its requests."""
-        for request in [entry.request for entry in self.open.values() if entry.asker == asker]:
+        for request in self.asked_by(asker):
             del self.open[request]
+
+    def owed_by(self, rank: int) -> int:
+        """How many calls this engine has not answered."""
+        return sum(entry.pending >> rank & 1 for entry in self.open.values())
 
     def _lose(self, entry: OpenRequest, ranks: int, code: int, text: str) -> None:
         ranks &= entry.pending
@@ -94,13 +136,17 @@ class Gather:
             entry.pending ^= ranks
             entry.losses[code, text] = entry.losses.get((code, text), 0) | ranks
 
-    def _finish(self, entry: OpenRequest) -> tuple[Link, Reply, Sequence[Frame]] | None:
+    def _finish(self, entry: OpenRequest) -> Finished | None:
         if entry.pending:
             return None
-        del self.open[entry.request]
+        request = entry.call.request
+        del self.open[request]
         chunks, frames = coalesce(entry.chunks)
         losses = [Loss(bitset.to_wire(ranks), code, text) for (code, text), ranks in entry.losses.items()]
-        return entry.asker, Reply(entry.request, chunks, losses), frames
+        if entry.reports is None:
+            return entry.asker, Reply(request, chunks, losses), frames
+        reports, report_frames = entry.reports.listed()
+        return entry.asker, Reply(request, chunks, losses, reports), [*frames, *report_frames]
 
 
 def coalesce(
@@ -127,6 +173,16 @@ def coalesce(
         kept.append(Chunk(bitset.to_wire(bits), [len(frame) for _, frame in small], 1))
         frames.append(b"".join([frame for _, frame in small]))
     return kept, frames
+
+
+def _take_reports(entry: OpenRequest, reply: Reply, frames: Sequence[Frame], taken: int) -> None:
+    """Gather the reports of those ranks whose answers were taken."""
+    if entry.reports is None:
+        entry.reports = Reports()
+    for report, frame in zip(reply.reports, frames[len(frames) - len(reply.reports) :], strict=True):
+        ranks = bitset.from_wire(report.ranks) & taken
+        if ranks:
+            entry.reports.add(ranks, frame)
 
 
 def _part_of(chunk: Chunk, piece: Sequence[Frame], ranks: int) -> tuple[Chunk, Sequence[Frame]]:

@@ -2,8 +2,8 @@
 
 A process that is no child of the root keeps every `Results` and `Reply` that it sends up, as long as no `Ack` covers
 it. When its parent is gone it says which requests and tasks it keeps answers to (`ids`), and sends them again to its
-new parent (`again`). Only references are kept. Above KEPT_BYTES_MAX the oldest answers shrink to a note that they are lost:
-what is not sent again must never look as if it had not run.
+new parent (`again`). Only references are kept. Above KEPT_BYTES_MAX the oldest answers shrink to a note that they are
+lost: what is not sent again must never look as if it had not run.
 """
 
 from __future__ import annotations
@@ -31,6 +31,11 @@ class Kept:
         self._bytes_max = bytes_max
         self._results: deque[_KeptResults] = deque()  # the last is number results_sent
         self._replies: OrderedDict[m.TaskId, _KeptReply] = OrderedDict()
+
+    @property
+    def held(self) -> int:
+        """Batches of results and replies that are kept."""
+        return len(self._results) + len(self._replies)
 
     def add_results(self, batch: m.Results, frames: Sequence[Frame] = ()) -> None:
         """This batch is being sent."""

@@ -33,6 +33,9 @@ class Neighbour:
     load: float = 0.0  # tasks in flight, in engines' worth; kept by dispatch
     width: int = 0  # engines behind it, for dispatch
     tasks: set[int] = field(default_factory=set)  # task ids in flight there
+    results_heard: int = 0  # messages of results that came over this link
+    completed: int = 0  # calls and tasks that an engine has answered
+    climbed: bool = False  # it came from a lost scheduler, and has not said yet who is left below it
 
     @property
     def members(self) -> int:
@@ -54,25 +57,18 @@ class Membership:
         self.children: dict[Link, Neighbour] = {}
         self.clients: dict[Link, Neighbour] = {}
         self.members = 0  # all engines reachable
-        self._sessions = 0
         self._parent_heard_s = 0.0
 
     # --- who is there ---
 
     def add_child(self, child: Neighbour) -> int:
-        """Take a child in. The engines that joined with it."""
+        """Take a child in. The engines that joined with it; those of an orphan had never left."""
         self.children[child.link] = child
         members = child.members
         child.width = members.bit_count()
+        joined = members & ~self.members
         self.members |= members
-        return members
-
-    def add_client(self, client: Neighbour) -> int:
-        """Take a client in. Its session number, never used before."""
-        self._sessions += 1
-        client.session = self._sessions
-        self.clients[client.link] = client
-        return client.session
+        return joined
 
     def change(self, child: Neighbour, joined: int, left: int) -> tuple[int, int]:
         """A child scheduler's engines went and came, in this order. The (joined, left) that are news here."""

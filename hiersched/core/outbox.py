@@ -27,6 +27,10 @@ class Outbox:
         self.messages_out += 1
         self._effects.append(Send(link, message, frames))
 
+    def told(self, kind: type) -> list[Link]:
+        """Who will get a message of this kind in this step."""
+        return [effect.link for effect in self._effects if type(effect) is Send and type(effect.message) is kind]
+
     def take(self) -> list[Effect]:
         """The effects so far; none are left."""
         effects = self._effects

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from hiersched.core.membership import Membership
-from hiersched.limits import CLIENTS_MAX, FANOUT_MAX, LEAF_ENGINES_MAX
+from hiersched.limits import CHILDREN_MAX, CLIENTS_MAX
 from hiersched.protocol.messages import Hello, Refused
 
 
@@ -13,6 +13,7 @@ class Place(msgspec.Struct, frozen=True):
     """A scheduler's place. It covers ranks [first, last); level 0 is the root.
 
     watched: its neighbours' processes are watched by somebody who reports their end, so that silence means nothing.
+    restarts: engines that end are replaced.
     """
 
     cluster: str
@@ -21,6 +22,7 @@ class Place(msgspec.Struct, frozen=True):
     first: int
     last: int
     watched: bool = True
+    restarts: bool = False
 
     @property
     def is_root(self) -> bool:
@@ -44,7 +46,7 @@ class Place(msgspec.Struct, frozen=True):
             return Refused("PlanError", f"an engine stands for one rank, not for {hello.first}..{hello.last - 1}")
         if membership.has_range(hello.first, hello.last) is not None:
             return Refused("PlanError", f"ranks {hello.first}..{hello.last - 1} are taken")
-        if len(membership.children) >= max(FANOUT_MAX, LEAF_ENGINES_MAX):
+        if len(membership.children) >= CHILDREN_MAX:
             return Refused("CapacityError", "this scheduler has all the children it may have")
         return None
 

@@ -10,16 +10,18 @@ Tasks are handed out, and results and news of engines sent on, when the driver s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import msgspec
-
+from hiersched.core.births import Births
 from hiersched.core.blobs import BlobLedger
 from hiersched.core.calls import Calls
+from hiersched.core.clients import Clients
 from hiersched.core.effects import (
+    DOORBELL,
     PARENT,
     ChildFailed,
+    Climb,
     Close,
     Drained,
     Dropped,
@@ -29,21 +31,28 @@ from hiersched.core.effects import (
     Link,
     LinkDown,
     Received,
-    Spawn,
+    Signal,
     Started,
     WakeAt,
     Woke,
+    link_of,
 )
-from hiersched.core.membership import Membership, Neighbour
+from hiersched.core.family import Family
+from hiersched.core.membership import Membership
 from hiersched.core.metrics import Level
+from hiersched.core.orders import Orders
+from hiersched.core.orphans import Orphans
 from hiersched.core.outbox import Outbox
 from hiersched.core.place import Place
+from hiersched.core.questions import Questions
+from hiersched.core.receipts import Receipts, targets_of
+from hiersched.core.relay import OutputRelay
 from hiersched.core.routing import Router
 from hiersched.core.surveys import Surveys
-from hiersched.core.topology import TreePlan, children_of
+from hiersched.core.topology import Child, TreePlan
 from hiersched.core.work import Work
 from hiersched.kernels import bitset
-from hiersched.limits import BEAT_PERIOD_S, TASKS_IN_FLIGHT_PER_CLIENT_MAX
+from hiersched.limits import BEAT_PERIOD_S
 from hiersched.protocol import messages as m
 from hiersched.protocol.framing import Frame
 
@@ -51,24 +60,37 @@ Handler = Callable[[Link, Any, Sequence[Frame], float], None]
 
 
 class SchedulerCore:
-    """The state machine of one scheduler."""
+    """The state machine of one scheduler. facts: about its process, told to every child with its welcome."""
 
-    def __init__(self, place: Place, plan: TreePlan) -> None:
+    def __init__(self, place: Place, plan: TreePlan, facts: Mapping[str, Any] | None = None) -> None:
         self.place = place
         self.plan = plan
         self.membership = Membership()
-        self._outbox = Outbox()
-        self._router = Router()
+        self.orphans = Orphans()
+        self.outbox = Outbox()
+        self.router = Router()
         self.blobs = BlobLedger(is_root=place.is_root)
-        self.calls = Calls(self._outbox, self._router, self.blobs)
-        self.work = Work(self._outbox, self.membership, self.blobs)
-        self.surveys = Surveys(self._outbox)
+        self.receipts = Receipts(self.outbox, self.membership, is_root=place.is_root)
+        self.calls = Calls(self.outbox, self.router, self.blobs, self.orphans, send_reply=self._send_reply)
+        self.work = Work(
+            self.outbox, self.membership, self.blobs, is_root=place.is_root, send_results=self._send_results
+        )
+        self.relay = OutputRelay(self._owner_of, self._send_outputs)
+        self.births = Births(self.outbox, plan, restarts=place.restarts)
+        self.orders = Orders(self.outbox, self.router, self.births.carry_out)
+        self.questions = Questions(self.outbox)
+        self.surveys = Surveys(self.outbox)
+        self.family = Family(self, facts or {})
+        self.clients = Clients(self)
         self._messages_in = 0
-        self._joined = 0
-        self._left = 0
-        self._left_reason = ""
+        self._beat_s = 0.0
+        self._wake_s = float("inf")
+        self._name_handlers()
+
+    def _name_handlers(self) -> None:
+        """Who may say what, and what is done about it."""
         self._on_event: dict[type, Callable[[Any, float], None]] = {
-            Received: self._on_received,
+            Received: self.take,
             Drained: self._on_drained,
             Started: self._on_started,
             Woke: self._on_woke,
@@ -76,89 +98,133 @@ class SchedulerCore:
             ChildFailed: self._on_child_failed,
             Dropped: self._on_dropped,
         }
-        self._from_client: dict[type, Handler] = {
+        from_above: dict[type, Handler] = {
             m.Call: self.calls.on_call,
-            m.Tasks: self.work.on_tasks,
-            m.Cancel: self.work.on_cancel,
+            m.Tasks: self._on_tasks,
+            m.Cancel: self._on_cancel,
             m.Blob: self._on_blob,
             m.Missing: self._on_missing,
             m.Survey: self._on_survey,
+            m.Order: self._on_order,
+            m.Why: self._on_why,
             m.Stop: self._on_stop,
             m.Beat: _ignore,
             m.Bye: self._on_bye,
         }
-        self._from_parent = self._from_client | {m.Welcome: _ignore, m.Refused: self._on_refused}
+        self._from_client = from_above | {m.Call: self._on_client_call, m.Grow: self._on_grow}
+        self._from_parent = from_above | {
+            m.Welcome: self._on_welcome,
+            m.Refused: self._on_refused,
+            m.Ack: self._on_ack,
+        }
         self._from_engine: dict[type, Handler] = {
             m.Reply: self._on_reply,
             m.Results: self._on_results,
+            m.Outputs: self._on_outputs,
             m.Want: self._on_want,
             m.Beat: _ignore,
             m.Bye: self._on_bye,
         }
-        self._from_scheduler = self._from_engine | {m.Members: self._on_members, m.Census: self._on_census}
+        self._from_scheduler = self._from_engine | {
+            m.Members: self._on_members,
+            m.Census: self._on_census,
+            m.Executed: self._on_executed,
+            m.Because: self._on_because,
+        }
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """What is to be done about `event`, in order. now: seconds, of a clock that never goes back."""
         self._on_event[type(event)](event, now)
-        return self._outbox.take()
+        return self.outbox.take()
 
     @property
     def unsettled(self) -> bool:
         """Whether `Drained` would lead to anything."""
-        return bool(self._joined or self._left or self.work.busy)
+        return bool(self.family.joined or self.family.left or self.work.busy or self.receipts.due)
 
     # --- events other than messages -----------------------------------------------------------------------------------
 
     def _on_started(self, event: Started, now: float) -> None:
         self.membership.heard_parent(now)
         place = self.place
-        self._outbox.add(Spawn(children_of(self.plan, place.first, place.last, level=place.level)))
-        self._outbox.add(WakeAt(now + BEAT_PERIOD_S))
+        self.births.start(place.first, place.last, place.level)
+        self._beat_s = now + BEAT_PERIOD_S
+        self._wake_by(self._beat_s)
+
+    def _wake_by(self, time_s: float) -> None:
+        """Ask to be woken, unless that will be earlier anyway."""
+        if time_s < self._wake_s:
+            self._wake_s = time_s
+            self.outbox.add(WakeAt(time_s))
 
     def _on_woke(self, event: Woke, now: float) -> None:
+        """Do what is due, and say when to wake again."""
+        self._wake_s = float("inf")
+        if now >= self.relay.due_s:
+            self.relay.flush()
+        if now >= self.births.ends_s:
+            self.births.kill_late(now)
+        if now >= self.work.next_deadline_s:
+            self.work.on_time(now)
+        if now >= self._beat_s:
+            self._beat(now)
+        self._wake_by(min(self._beat_s, self.relay.due_s, self.births.ends_s, self.work.next_deadline_s))
+
+    def _beat(self, now: float) -> None:
         """Beat to neighbouring schedulers; notice those that fell silent."""
-        self._outbox.add(WakeAt(now + BEAT_PERIOD_S))
+        self._beat_s = now + BEAT_PERIOD_S
+        if self.place.is_root:
+            self.receipts.acknowledge()
         if self.place.watched:
             return
         for child in self.membership.silent(now):
-            self._lose_child(child.link, "it missed its beats")
+            self.family.lose(child.link, "it missed its beats", now)
         for child in self.membership.schedulers():
-            self._outbox.send(child.link, m.Beat())
+            self.outbox.send(child.link, m.Beat())
         if not self.place.is_root:
-            self._outbox.send(PARENT, m.Beat())
+            self.outbox.send(PARENT, m.Beat())
             if self.membership.parent_is_lost(now):
-                self._outbox.add(Exit("the parent missed its beats"))
+                self.outbox.add(Exit("the parent missed its beats"))
 
     def _on_link_down(self, event: LinkDown, now: float) -> None:
         if event.link == PARENT:
-            self._outbox.add(Exit(f"the parent is gone: {event.reason}"))
-        elif event.link in self.membership.children:
-            self._lose_child(event.link, event.reason)
+            self._climb(event.reason)
         elif event.link in self.membership.clients:
-            self._lose_client(event.link)
+            self.clients.lose(event.link, stays=True)
+        else:
+            self.family.on_down(event, now)
+
+    def _climb(self, reason: str) -> None:
+        """The parent is gone: go on under the nearest ancestor."""
+        place = self.place
+        self.relay.flush()
+        self.outbox.add(Climb(reason))
+        holds = [*self.work.holds_of(), *self.calls.gather.open, *self.receipts.kept.ids()]
+        name = link_of(Child("scheduler", place.first, place.last, "", place.level)).decode()
+        hello = m.Hello(place.cluster, place.key, "scheduler", name, 0, "", place.first, place.last, holds)
+        self.family.introduce(hello)
 
     def _on_child_failed(self, event: ChildFailed, now: float) -> None:
-        """A child never came: report its ranks as left, so that whoever waits for them learns why."""
-        self._left |= bitset.of_range(event.child.first, event.child.last) & ~self.membership.members
-        self._left_reason = event.reason
+        self.family.on_failed(event.child, event.reason, now)
 
     def _on_dropped(self, event: Dropped, now: float) -> None:
-        self._outbox.counts[event.kind] += 1
+        self.outbox.counts[event.kind] += 1
 
     def _on_drained(self, event: Drained, now: float) -> None:
         """Hand out tasks, pass on results, tell who came and went."""
         self.work.hand_out()
         self.work.pass_on()
-        if self._joined or self._left:
-            news = m.Members(bitset.to_wire(self._joined), bitset.to_wire(self._left), self._left_reason)
+        if self.family.joined or self.family.left:
+            news = self.family.take_news()
             for link in self.membership.clients if self.place.is_root else [PARENT]:
-                self._outbox.send(link, news)
-            self._joined = self._left = 0
-            self._left_reason = ""
+                self.outbox.send(link, news)
+        if self.receipts.due:
+            self.receipts.acknowledge()
 
-    # --- messages -----------------------------------------------------------------------------------------------------
+    # --- who speaks ---------------------------------------------------------------------------------------------------
 
-    def _on_received(self, event: Received, now: float) -> None:
+    def take(self, event: Received, now: float) -> None:
+        """A message came in: let those who know about it act."""
         link, message = event.link, event.message
         self._messages_in += 1
         membership = self.membership
@@ -172,15 +238,17 @@ class SchedulerCore:
         elif link == PARENT and not self.place.is_root:
             handler = self._from_parent.get(type(message))
             membership.heard_parent(now)
+        elif self.family.waits(event):
+            return
         elif type(message) is m.Hello:
             handler = self._on_hello
         else:
-            self._outbox.counts["unauthorised"] += 1
-            self._outbox.send(link, m.Refused("NotAuthorised", "this link has not said hello; connect again"))
-            self._outbox.add(Close(link))
+            self.outbox.counts["unauthorised"] += 1
+            self.outbox.send(link, m.Refused("NotAuthorised", "this link has not said hello; connect again"))
+            self.outbox.add(Close(link))
             return
         if handler is None:
-            self._outbox.counts["malformed"] += 1
+            self.outbox.counts["malformed"] += 1
             return
         handler(link, message, event.frames, now)
 
@@ -188,107 +256,174 @@ class SchedulerCore:
         """Take a child or a client in, or say why not."""
         refusal = self.place.refusal(hello, self.membership)
         if refusal is not None:
-            self._outbox.counts["unauthorised" if refusal.code == "NotAuthorised" else "refused"] += 1
-            self._outbox.send(link, refusal)
-            self._outbox.add(Close(link))
-            return
-        neighbour = Neighbour(link, hello.role, hello.uuid, hello.first, hello.last, hello.pid, heard_s=now)
-        facts: dict[str, Any] = {}
-        if hello.role == "client":
-            self.membership.add_client(neighbour)
-            plan = msgspec.to_builtins(self.plan)
-            facts = {"plan": plan, "tasks_in_flight_max": TASKS_IN_FLIGHT_PER_CLIENT_MAX}
+            self.refuse(link, refusal)
+        elif hello.role == "client":
+            self.clients.on_hello(link, hello, now)
         else:
-            self._joined |= self.membership.add_child(neighbour)
-            self._router.rebuild(self.membership.children.values())
-        known = self.membership.members & ~self._joined  # those that just joined are news to come
-        self._outbox.send(link, m.Welcome(neighbour.session, bitset.to_wire(known), facts))
+            self.family.on_hello(link, hello, now)
+
+    def refuse(self, link: Link, refusal: m.Refused) -> None:
+        """Send somebody away."""
+        self.outbox.counts["unauthorised" if refusal.code == "NotAuthorised" else "refused"] += 1
+        self.outbox.send(link, refusal)
+        self.outbox.add(Close(link))
 
     def _on_bye(self, link: Link, bye: m.Bye, frames: Sequence[Frame], now: float) -> None:
         if link in self.membership.clients:
-            self._lose_client(link)
+            self.clients.lose(link, stays=bye.stays)
         elif link != PARENT:
-            self._lose_child(link, bye.reason)
+            self.family.lose(link, bye.reason, now)
+
+    def _on_welcome(self, link: Link, welcome: m.Welcome, frames: Sequence[Frame], now: float) -> None:
+        self.receipts.on_welcome(keep=welcome.facts["keep"])
 
     def _on_refused(self, link: Link, refused: m.Refused, frames: Sequence[Frame], now: float) -> None:
-        self._outbox.add(Exit(f"the parent refused this scheduler: {refused.text}"))
+        self.outbox.add(Exit(f"the parent refused this scheduler: {refused.text}"))
 
     def _on_stop(self, link: Link, stop: m.Stop, frames: Sequence[Frame], now: float) -> None:
         """Pass the word on and go; whoever started the processes sees to it that none stays."""
         for child in self.membership.children:
-            self._outbox.send(child, stop)
+            self.outbox.send(child, stop)
         for client in self.membership.clients:
-            self._outbox.send(client, m.Bye(stop.reason))
-        self._outbox.add(Exit(stop.reason))
+            self.outbox.send(client, m.Bye(stop.reason))
+        self.outbox.add(Exit(stop.reason))
 
-    def _on_reply(self, link: Link, reply: m.Reply, frames: Sequence[Frame], now: float) -> None:
-        self.calls.on_reply(self.membership.children[link].reach, reply, frames)
+    # --- work, down ---------------------------------------------------------------------------------------------------
 
-    def _on_results(self, link: Link, batch: m.Results, frames: Sequence[Frame], now: float) -> None:
-        self.work.on_results(self.membership.children[link], batch, frames)
+    def _on_client_call(self, link: Link, call: m.Call, frames: Sequence[Frame], now: float) -> None:
+        self.clients.sessions.note_ids(link, call.request)
+        self.calls.on_call(link, call, frames, now)
+
+    def _on_tasks(self, link: Link, batch: m.Tasks, frames: Sequence[Frame], now: float) -> None:
+        if self.place.is_root and batch.tasks:
+            self.clients.sessions.note_ids(link, batch.tasks[-1].id)
+        self.work.on_tasks(link, batch, frames, now)
+        if self.work.next_deadline_s < self._wake_s:
+            self._wake_by(self.work.next_deadline_s)
+
+    def _on_cancel(self, link: Link, cancel: m.Cancel, frames: Sequence[Frame], now: float) -> None:
+        self.calls.withdraw(link, cancel.tasks, running=cancel.running)
+        self.work.on_cancel(link, cancel, frames, now)
+        self.ring()
+
+    def ring(self) -> None:
+        """Engines that were just told to drop something may be busy: make them look."""
+        children = self.membership.children
+        told = [children.get(link) for link in self.outbox.told(m.Cancel)]
+        engines = [child.link for child in told if child is not None and child.role == "engine"]
+        if engines:
+            self.outbox.add(Signal(engines, DOORBELL))
+
+    def _on_order(self, link: Link, order: m.Order, frames: Sequence[Frame], now: float) -> None:
+        self.orders.on_order(link, order, now)
+        self._wake_by(self.births.ends_s)
+
+    def _on_grow(self, link: Link, grow: m.Grow, frames: Sequence[Frame], now: float) -> None:
+        self.clients.grow(link, grow)
+
+    def _on_why(self, link: Link, why: m.Why, frames: Sequence[Frame], now: float) -> None:
+        """Say what keeps a task, or ask the child scheduler that has it."""
+        state, text, ranks, child = "unknown", "no task or call of this number is open", 0, None
+        call = self.calls.why(why.task)
+        task = self.work.why(why.task)
+        if call is not None:
+            state, (text, ranks) = "sent", call
+        elif task is not None:
+            state, text, ranks, child = task
+        if child is not None and self.membership.children[child].role == "scheduler":
+            self.questions.pass_on(link, why, child)
+        else:
+            self.outbox.send(link, m.Because(why.request, state, text, bitset.to_wire(ranks)))
 
     def _on_blob(self, link: Link, blob: m.Blob, frames: Sequence[Frame], now: float) -> None:
-        self.blobs.on_blob(blob.digest, frames[0], self._outbox)
-
-    def _on_want(self, link: Link, want: m.Want, frames: Sequence[Frame], now: float) -> None:
-        self.blobs.on_want(link, want.digests, self._outbox)
+        self.blobs.on_blob(blob.digest, frames[0], self.outbox)
 
     def _on_missing(self, link: Link, missing: m.Missing, frames: Sequence[Frame], now: float) -> None:
-        self.blobs.on_missing(missing.digests, self._outbox)
+        self.blobs.on_missing(missing.digests, self.outbox)
 
     def _on_survey(self, link: Link, survey: m.Survey, frames: Sequence[Frame], now: float) -> None:
         schedulers = [child.link for child in self.membership.schedulers()]
-        self.surveys.begin(link, survey, schedulers, self.counters())
+        own = m.Census(survey.request, self.counters(), self._queues(bitset.from_wire(survey.targets)))
+        self.surveys.begin(link, survey, schedulers, own)
+
+    def _queues(self, targets: int) -> list[m.Queue]:
+        """What those engines have to do that are children of this scheduler."""
+        return [
+            m.Queue(child.first, self.calls.gather.owed_by(child.first), len(child.tasks), child.completed)
+            for child in self.membership.children.values()
+            if child.role == "engine" and targets >> child.first & 1
+        ]
+
+    # --- answers, up --------------------------------------------------------------------------------------------------
+
+    def _on_reply(self, link: Link, reply: m.Reply, frames: Sequence[Frame], now: float) -> None:
+        child = self.membership.children[link]
+        child.completed += 1
+        self.receipts.on_reply(child, reply.request, frames)
+        self.calls.on_reply(child.reach, reply, frames)
+
+    def _on_results(self, link: Link, batch: m.Results, frames: Sequence[Frame], now: float) -> None:
+        child = self.membership.children[link]
+        child.completed += len(batch.results)
+        self.receipts.on_results(child, batch, frames)
+        self.work.on_results(child, batch, frames)
+
+    def _on_outputs(self, link: Link, outputs: m.Outputs, frames: Sequence[Frame], now: float) -> None:
+        self.relay.on_outputs(self.membership.children[link].reach, outputs, frames, now)
+        self._wake_by(self.relay.due_s)
+
+    def _send_reply(self, link: Link, reply: m.Reply, frames: Sequence[Frame]) -> None:
+        self.relay.flush()
+        if link == PARENT:
+            self.receipts.reply_sent(reply, frames, targets_of(reply))
+            self.outbox.send(link, reply, frames)
+        else:
+            self.clients.sessions.send_reply(link, reply, frames)
+
+    def _send_results(self, link: Link, batch: m.Results, frames: Sequence[Frame]) -> None:
+        self.relay.flush()
+        if link == PARENT:
+            self.receipts.results_sent(batch, frames)
+            self.outbox.send(link, batch, frames)
+        else:
+            self.clients.sessions.send_results(link, batch, frames)
+
+    def _send_outputs(self, link: Link, outputs: m.Outputs, frames: Sequence[Frame]) -> None:
+        if link == PARENT:
+            self.outbox.send(link, outputs, frames)
+        else:
+            self.clients.sessions.send_outputs(link, outputs, frames)
+
+    def _owner_of(self, request: m.TaskId) -> Link | None:
+        """Whom the output of a request is for."""
+        if not self.place.is_root:
+            return PARENT
+        entry = self.calls.gather.open.get(request)
+        return entry.asker if entry is not None else self.work.owner_of(request)
+
+    def _on_ack(self, link: Link, ack: m.Ack, frames: Sequence[Frame], now: float) -> None:
+        self.receipts.on_ack(ack)
+
+    def _on_want(self, link: Link, want: m.Want, frames: Sequence[Frame], now: float) -> None:
+        self.blobs.on_want(link, want.digests, self.outbox)
+
+    def _on_members(self, link: Link, news: m.Members, frames: Sequence[Frame], now: float) -> None:
+        self.family.on_members(link, news)
 
     def _on_census(self, link: Link, census: m.Census, frames: Sequence[Frame], now: float) -> None:
         self.surveys.answer(link, census)
 
-    # --- who is there -------------------------------------------------------------------------------------------------
+    def _on_executed(self, link: Link, executed: m.Executed, frames: Sequence[Frame], now: float) -> None:
+        self.orders.on_executed(link, executed)
 
-    def _on_members(self, link: Link, news: m.Members, frames: Sequence[Frame], now: float) -> None:
-        """Engines came and went in a child's subtree; some that left may never have come.
-
-        What they owed is the child's to settle: it may hold answers of engines that have gone since.
-        """
-        child = self.membership.children[link]
-        gone = bitset.from_wire(news.left) & child.reach
-        joined, _ = self.membership.change(child, bitset.from_wire(news.joined), gone)
-        self._report_left(gone, news.reason)
-        self._joined |= joined
-
-    def _lose_child(self, link: Link, reason: str) -> None:
-        """Settle what a child still owed, so that no caller waits for it."""
-        child = self.membership.remove_child(link)
-        if child is None:
-            return
-        self._router.rebuild(self.membership.children.values())
-        self.blobs.forget_child(link)
-        self.work.on_lost(child, reason)
-        self.surveys.forget_child(link)
-        self.calls.on_lost(child.reach, reason)
-        self._report_left(child.reach, reason)
-        self._outbox.add(Close(link))
-
-    def _report_left(self, gone: int, reason: str) -> None:
-        if gone:
-            self._joined &= ~gone
-            self._left |= gone
-            self._left_reason = reason
-
-    def _lose_client(self, link: Link) -> None:
-        """Nobody waits for a client's work any more."""
-        del self.membership.clients[link]
-        self.calls.gather.forget(link)
-        self.work.forget_owner(link)
-        self.surveys.forget_asker(link)
-        self.blobs.forget_client(link, self._outbox)
-        self._outbox.add(Close(link))
+    def _on_because(self, link: Link, because: m.Because, frames: Sequence[Frame], now: float) -> None:
+        self.questions.on_because(link, because)
 
     def counters(self) -> list[Level]:
         """What this scheduler has counted and holds, as a table of one level."""
-        counts = dict(self._outbox.counts)
+        counts = dict(self.outbox.counts)
         counts["messages_in"] = self._messages_in
-        counts["messages_out"] = self._outbox.messages_out
+        counts["messages_out"] = self.outbox.messages_out
         counts["late"] = counts.get("late", 0) + self.calls.gather.late
         counts["engines"] = sum(child.role == "engine" for child in self.membership.children.values())
         counts["tasks_waiting"] = len(self.work.dispatcher)

@@ -1,14 +1,14 @@
-"""Counters of a whole subtree, asked for and merged on the way up."""
+"""Counters of a whole subtree, and the queues of its engines, asked for and merged on the way up."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hiersched.core.effects import Link
 from hiersched.core.metrics import Level, merge
 from hiersched.core.outbox import Outbox
-from hiersched.protocol.messages import Census, Survey
+from hiersched.protocol.messages import Census, Queue, Survey
 
 
 @dataclass(slots=True, eq=False)
@@ -17,6 +17,7 @@ class _OpenSurvey:
     asker: Link
     awaited: set[Link]
     tables: list[list[Level]]
+    queues: list[Queue] = field(default_factory=list)
 
 
 class Surveys:
@@ -26,9 +27,9 @@ class Surveys:
         self.open: dict[int, _OpenSurvey] = {}
         self._outbox = outbox
 
-    def begin(self, asker: Link, survey: Survey, schedulers: Iterable[Link], own: list[Level]) -> None:
-        """Ask the child schedulers; `own` are this one's counters."""
-        entry = _OpenSurvey(survey.request, asker, set(schedulers), [own])
+    def begin(self, asker: Link, survey: Survey, schedulers: Iterable[Link], own: Census) -> None:
+        """Ask the child schedulers; `own` is what this one has to say."""
+        entry = _OpenSurvey(survey.request, asker, set(schedulers), [own.levels], [*own.queues])
         self.open[survey.request] = entry
         for link in sorted(entry.awaited):
             self._outbox.send(link, survey)
@@ -40,6 +41,7 @@ class Surveys:
         if entry is not None and link in entry.awaited:
             entry.awaited.discard(link)
             entry.tables.append(census.levels)
+            entry.queues += census.queues
             self._finish(entry)
 
     def forget_child(self, link: Link) -> None:
@@ -54,4 +56,4 @@ class Surveys:
 
     def _finish(self, entry: _OpenSurvey) -> None:
         if not entry.awaited and self.open.pop(entry.request, None) is not None:
-            self._outbox.send(entry.asker, Census(entry.request, merge(entry.tables)))
+            self._outbox.send(entry.asker, Census(entry.request, merge(entry.tables), entry.queues))

@@ -1,0 +1,73 @@
+"""The clients of the root: they come, join sessions that they or others had left, and go."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from hiersched.core.effects import Close, Link
+from hiersched.core.membership import Neighbour
+from hiersched.core.sessions import Sessions
+from hiersched.kernels import bitset
+from hiersched.limits import TASKS_IN_FLIGHT_PER_CLIENT_MAX
+from hiersched.protocol import messages as m
+
+if TYPE_CHECKING:
+    from hiersched.core.scheduler import SchedulerCore
+
+
+class Clients:
+    """The clients of `core`, and what it keeps for those whose sessions outlive them."""
+
+    def __init__(self, core: SchedulerCore) -> None:
+        self.sessions = Sessions(core.outbox)
+        self._core = core
+
+    def on_hello(self, link: Link, hello: m.Hello, now: float) -> None:
+        """Take a client in, or say why not; tell it about the cluster, and about the session that it joins again."""
+        core = self._core
+        refusal = self.sessions.refusal(hello, link)
+        if refusal is not None:
+            core.refuse(link, refusal)
+            return
+        client = Neighbour(link, hello.role, hello.uuid, hello.first, hello.last, hello.pid, heard_s=now)
+        session = self.sessions.enter(client, detached=hello.detached)
+        core.membership.clients[link] = client
+        facts = {
+            "plan": msgspec.to_builtins(core.plan),
+            "tasks_in_flight_max": TASKS_IN_FLIGHT_PER_CLIENT_MAX,
+            "next": session.next,
+            "open": self._open(link),
+        }
+        known = core.membership.members & ~core.family.joined  # those that just joined are news to come
+        core.outbox.send(link, m.Welcome(session.number, bitset.to_wire(known), facts))
+        self.sessions.send_again(link)
+
+    def _open(self, link: Link) -> list[tuple[m.TaskId, m.Ranks | None]]:
+        """(request, targets) and (task, None) of all that a session has asked for and that is known here."""
+        calls = self._core.calls.gather.open.items()
+        asked = [(request, bitset.to_wire(entry.targets)) for request, entry in calls if entry.asker == link]
+        return [*asked, *((task, None) for task in self._core.work.owned_by(link)), *self.sessions.answered(link)]
+
+    def lose(self, link: Link, *, stays: bool) -> None:
+        """A client is gone. Unless its session stays, nobody waits for its work any more."""
+        core = self._core
+        del core.membership.clients[link]
+        if not self.sessions.leave(link, stays=stays):
+            core.calls.gather.forget(link)
+            core.work.forget_owner(link)
+            core.ring()
+        core.orders.forget_asker(link)
+        core.questions.forget_asker(link)
+        core.surveys.forget_asker(link)
+        core.blobs.forget_client(link, core.outbox)
+        core.outbox.add(Close(link))
+
+    def grow(self, link: Link, grow: m.Grow) -> None:
+        """Add engines, whose ranks follow all others. No ranks in the answer: there is no room for so many."""
+        core = self._core
+        first = core.place.last
+        count = core.births.grow(first, grow.engines, len(core.membership.children))
+        core.place = msgspec.structs.replace(core.place, last=first + count)
+        core.outbox.send(link, m.Executed(grow.request, bitset.to_wire(bitset.of_range(first, first + count))))
