@@ -3,10 +3,28 @@
 from benchmarks.broadcast import broadcast
 from benchmarks.command import main
 from benchmarks.hop_latency import hop_latency
+from benchmarks.makespan import makespan
+from benchmarks.memory import memory
+from benchmarks.notebook import notebook
 from benchmarks.publication import publish
 from benchmarks.start_time import start_time
+from benchmarks.stopping import stopping
+from benchmarks.task_graph import task_graph
 from benchmarks.task_rate import task_rate
 from benchmarks.tree_scale import tree_scale
 
+QUESTIONS = [
+    hop_latency,
+    broadcast,
+    task_rate,
+    task_graph,
+    makespan,
+    notebook,
+    stopping,
+    memory,
+    start_time,
+    tree_scale,
+]
+
 if __name__ == "__main__":
-    publish(*main([hop_latency, broadcast, task_rate, start_time, tree_scale]))
+    publish(*main(QUESTIONS))

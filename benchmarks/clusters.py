@@ -1,9 +1,12 @@
 """The two systems whose engines are addressed by number: hiersched and stock ipyparallel."""
 
 import os
+import time
+from collections.abc import Sequence
+from typing import Any
 
 from benchmarks.functions import nothing
-from benchmarks.peer import OURS, START_S_MAX, ExecutorPeer, Function, Items, Peer
+from benchmarks.peer import OURS, START_S_MAX, Edges, ExecutorPeer, Function, Items, Peer
 
 
 class Hiersched(ExecutorPeer):
@@ -42,6 +45,37 @@ class Hiersched(ExecutorPeer):
     def all_call(self, function: Function, *arguments: object, view: str = "") -> list[object]:
         """`function(*arguments)` on every engine. There is one kind of view, so `view` is not used."""
         return self._all.apply_sync(function, *arguments)
+
+    def magic(self, line: str) -> bool:
+        """A cell with a magic in a shell of this process. Whether it ran without an error."""
+        return run_cell(self._client[:], line)
+
+    def printed(self, code: str) -> list[str]:
+        """What `code` prints on every engine, all of it."""
+        result = self._all.execute(code)
+        result.get()
+        return result.stdout
+
+    def run_graph(self, edges: Edges, function: Function) -> list[object]:
+        """A task for each entry, whose arguments are the results of those that it names."""
+        submit = self._balanced.apply_async
+        tasks: list[Any] = []
+        for named in edges:
+            tasks.append(submit(function, *[tasks[number] for number in named]))
+        return [task.get() for task in tasks]
+
+    def ordered_graph(self, edges: Edges, function: Function) -> list[object]:
+        """A task for each entry, which starts when those that it names have ended."""
+        view, tasks = self._balanced, []
+        for named in edges:
+            with view.temp_flags(after=[tasks[number] for number in named]):
+                tasks.append(view.apply_async(function))
+        return [task.get() for task in tasks]
+
+    def submit_sleeps(self, seconds: Sequence[float]) -> list[object]:
+        """A task for each, that takes so long."""
+        results = [self._balanced.apply_async(time.sleep, duration) for duration in seconds]
+        return [result.get() for result in results]
 
     def push_all(self, value: object, *, view: str = "") -> None:
         """`value` into the namespace of every engine."""
@@ -101,6 +135,22 @@ class Ipyparallel(Peer):
         """`function(*arguments)` on every engine."""
         return self._views[view].apply_sync(function, *arguments)
 
+    def magic(self, line: str) -> bool:
+        """A cell with a magic in a shell of this process. Whether it ran without an error."""
+        return run_cell(self._views["direct"], line)
+
+    def printed(self, code: str) -> list[str]:
+        """What `code` prints on every engine, all of it: output comes another way than results."""
+        result = self._views["direct"].execute(code, silent=False)
+        result.get()
+        result.wait_for_output()
+        return result.stdout
+
+    def submit_sleeps(self, seconds: Sequence[float]) -> list[object]:
+        """A task for each, that takes so long."""
+        results = [self._balanced.apply_async(time.sleep, duration) for duration in seconds]
+        return [result.get() for result in results]
+
     def push_all(self, value: object, *, view: str) -> None:
         """`value` into the namespace of every engine."""
         self._views[view].push({"value": value}, block=True)
@@ -118,3 +168,14 @@ class Ipyparallel(Peer):
     def map_many(self, function: Function, items: Items, *, chunksize: int = 1) -> list[object]:
         """`function` of each of `items` through the load-balanced view."""
         return self._balanced.map_sync(function, items, chunksize=chunksize)
+
+
+def run_cell(view: Any, line: str) -> bool:
+    """A cell in this process's shell, with the magics of `view`. Whether it ran without an error."""
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell = InteractiveShell.instance()
+    if "px" not in shell.magics_manager.magics["line"]:
+        view.block = True
+        view.activate()
+    return bool(shell.run_cell(line, store_history=False).success)

@@ -7,18 +7,22 @@ collector is on, as users have it. A `peer` is any Peer that has the verb in que
 """
 
 import os
+import random
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from benchmarks.functions import echo, nothing, nothing_of
+from benchmarks.functions import echo, ignore, nothing, nothing_of
 from benchmarks.processes import proportional_memory_mb
 
 CALLS_MIN = 2  # of a round, however slow the peer
 SMALL_BYTES = 1_000
 LARGE_BYTES = 1_000_000
+
+PRINTED_LINES, PRINTED_LINE_BYTES = 10_000, 100
+GRAPH_SEED = 3
 
 NO_OP = "no-op on all"
 ARGUMENT = "1 kB argument to all"
@@ -81,6 +85,47 @@ def map_rate(peer: Any, *, count: int, work: str = MAP_NO_OP, verb: str = "map_m
     seconds = time.perf_counter() - begin
     _expect(results, [function(item) for item in items])
     return [count / seconds]
+
+
+def magic(peer: Any, *, line: str, calls: int, budget_s: float) -> list[float]:
+    """Seconds of each cell that holds a magic."""
+
+    def check(_: tuple[()], succeeded: object) -> None:
+        _expect(succeeded, True)
+
+    return _times(_no_payload, lambda _: peer.magic(line), check, calls=calls, budget_s=budget_s)
+
+
+def printing(peer: Any, *, calls: int, budget_s: float) -> list[float]:
+    """Seconds until all that every engine printed, PRINTED_BYTES in numbered lines, is here."""
+    workers = len(peer.engine_pids())
+    code = f"for number in range({PRINTED_LINES}): print(f'{{number:0{PRINTED_LINE_BYTES - 1}d}}')"
+    whole = "".join(f"{number:0{PRINTED_LINE_BYTES - 1}d}\n" for number in range(PRINTED_LINES))
+
+    def check(_: tuple[()], texts: object) -> None:
+        _expect(texts, [whole] * workers)
+
+    return _times(_no_payload, lambda _: peer.printed(code), check, calls=calls, budget_s=budget_s)
+
+
+def graph_rate(peer: Any, *, tasks: int, verb: str) -> list[float]:
+    """Tasks per second of a graph of no-ops, each of which needs two of the 1,000 before it. verb: how it is run."""
+    draw = random.Random(GRAPH_SEED)
+    edges = [draw.sample(range(max(0, number - 1000), number), 2) if number > 1 else [] for number in range(tasks)]
+    begin = time.perf_counter()
+    results = getattr(peer, verb)(edges, ignore)
+    seconds = time.perf_counter() - begin
+    _expect(results, [None] * tasks)
+    return [tasks / seconds]
+
+
+def makespan(peer: Any, *, durations: Sequence[float]) -> list[float]:
+    """Seconds until tasks that take so long have all ended."""
+    begin = time.perf_counter()
+    results = peer.submit_sleeps(durations)
+    seconds = time.perf_counter() - begin
+    _expect(results, [None] * len(durations))
+    return [seconds]
 
 
 def engine_memory(peer: Any) -> list[float]:

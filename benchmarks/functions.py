@@ -21,3 +21,15 @@ def pid_after(delay_s: float) -> int:
     """The worker's process id, after `delay_s`: long enough that one worker cannot answer for all."""
     time.sleep(delay_s)
     return os.getpid()
+
+
+def ignore(*arguments: object) -> None:
+    """Ignore whatever comes: results of other tasks, say."""
+
+
+def spin(directory: str) -> None:
+    """Leave a file in `directory` to say that this began, and never return."""
+    with open(os.path.join(directory, str(os.getpid())), "w"):
+        pass
+    while True:
+        pass

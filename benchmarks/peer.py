@@ -21,6 +21,7 @@ START_S_MAX = 300.0
 
 Function = Callable[..., object]
 Items = Sequence[object]
+Edges = Sequence[Sequence[int]]  # for each task of a graph, the earlier ones that it needs
 
 
 class PeerMissing(Exception):

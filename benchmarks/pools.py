@@ -3,10 +3,12 @@
 import os
 import shutil
 import sys
+import time
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.functions import nothing, pid_after
-from benchmarks.peer import WORKER_PAUSE_S, ExecutorPeer, Function, Items, Peer, PeerMissing, wait_for_workers
+from benchmarks.peer import WORKER_PAUSE_S, Edges, ExecutorPeer, Function, Items, Peer, PeerMissing, wait_for_workers
 
 
 class ProcessPool(ExecutorPeer):
@@ -86,6 +88,7 @@ class Dask(Peer):
             n_workers=n, threads_per_worker=1, processes=True, dashboard_address=None, local_directory=self.directory
         )
         self._client = self._package.Client(self._cluster)
+        self._graphs = 0
         self._client.wait_for_workers(n)
         assert len(set(self._client.run(os.getpid).values())) == n
 
@@ -102,6 +105,27 @@ class Dask(Peer):
         """`count` no-ops, one submit each."""
         submit = self._client.submit
         return self._client.gather([submit(nothing, pure=False) for _ in range(count)])
+
+    def run_graph(self, edges: Edges, function: Function) -> list[object]:
+        """A task for each entry, whose arguments are the results of those that it names; one submit each."""
+        submit, tasks = self._client.submit, []
+        for named in edges:
+            tasks.append(submit(function, *[tasks[number] for number in named], pure=False))
+        return self._client.gather(tasks)
+
+    def whole_graph(self, edges: Edges, function: Function) -> list[object]:
+        """The same, handed in as one graph."""
+        self._graphs += 1
+        names = [f"graph-{self._graphs}-{number}" for number in range(len(edges))]
+        graph = {
+            name: (function, *[names[number] for number in named]) for name, named in zip(names, edges, strict=True)
+        }
+        return self._client.get(graph, names)
+
+    def submit_sleeps(self, seconds: Sequence[float]) -> list[object]:
+        """A task for each, that takes so long."""
+        submit = self._client.submit
+        return self._client.gather([submit(time.sleep, duration, pure=False) for duration in seconds])
 
     def map_many(self, function: Function, items: Items) -> list[object]:
         """`function` of each of `items`, each a task: Client.map knows no chunks."""
