@@ -5,7 +5,7 @@ VENV    := .venv
 PY      := $(VENV)/bin/python
 TYPED   := hiersched/core hiersched/protocol hiersched/kernels hiersched/data
 
-.PHONY: help run test check format bench sim clean
+.PHONY: help run test check format bench sim docs clean
 
 help:
 	@echo "make run     a grid search over scikit-learn's digits on a local cluster (ENGINES=n)"
@@ -14,6 +14,7 @@ help:
 	@echo "make format  rewrite the sources in the house format"
 	@echo "make bench   every benchmark against its peers, and the plots in docs/"
 	@echo "make sim     100,000 engines in simulated time"
+	@echo "make docs    the documentation, in site/; its notebooks are run"
 	@echo "make clean   remove the environment and every cache"
 
 run: $(VENV)/run
@@ -38,8 +39,11 @@ bench: $(VENV)/bench
 sim: $(VENV)/run
 	@$(VENV)/bin/hiersched sim --engines 100000 --seed 7
 
+docs: $(VENV)/docs
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet --strict
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environment, and one stamp per set of extras: installed again when pyproject.toml changes.
@@ -48,7 +52,7 @@ $(PY):
 	@echo "creating $(VENV)"
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
-$(VENV)/run $(VENV)/test $(VENV)/bench: $(VENV)/%: pyproject.toml | $(PY)
+$(VENV)/run $(VENV)/test $(VENV)/bench $(VENV)/docs: $(VENV)/%: pyproject.toml | $(PY)
 	@echo "installing hiersched[$*]; the first time takes a minute or two"
 	@$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	@touch $@

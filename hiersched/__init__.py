@@ -14,58 +14,91 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from hiersched.errors import (
+    AnswerLost,
     BlobLost,
     CapacityError,
     ClusterLost,
     CompositeError,
     ConnectionFileError,
+    DependencyError,
+    DependencyTimeout,
     EngineLost,
     HierschedError,
     NoEngines,
     NotAuthorised,
     PackError,
     PlanError,
+    QuorumNotReached,
     RemoteError,
+    ResultDropped,
     StartError,
     TaskCancelled,
+    TaskInterrupted,
     UnknownEngine,
+    UnknownTask,
+    UnmetDependency,
     VersionMismatch,
 )
 
 if TYPE_CHECKING:
     from hiersched.client.balanced_view import LoadBalancedView
+    from hiersched.client.broadcast_view import BroadcastView
     from hiersched.client.client import Client
     from hiersched.client.cluster import Cluster
+    from hiersched.client.dependencies import Dependency
     from hiersched.client.direct_view import DirectView
+    from hiersched.client.executor import ViewExecutor
     from hiersched.client.joblib_backend import register_joblib
+    from hiersched.client.map_results import AsyncMapResult
+    from hiersched.client.remote_functions import ParallelFunction, RemoteFunction
     from hiersched.client.results import AsyncResult
+    from hiersched.client.views import parallel, remote
     from hiersched.core.topology import Host, TreePlan, plan_tree
+    from hiersched.data.conditions import depend, dependent, interactive, require
     from hiersched.data.serialize import Reference
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AsyncMapResult": "hiersched.client.map_results",
     "AsyncResult": "hiersched.client.results",
+    "BroadcastView": "hiersched.client.broadcast_view",
     "Client": "hiersched.client.client",
     "Cluster": "hiersched.client.cluster",
+    "Dependency": "hiersched.client.dependencies",
     "DirectView": "hiersched.client.direct_view",
     "Host": "hiersched.core.topology",
     "LoadBalancedView": "hiersched.client.balanced_view",
+    "ParallelFunction": "hiersched.client.remote_functions",
     "Reference": "hiersched.data.serialize",
+    "RemoteFunction": "hiersched.client.remote_functions",
     "TreePlan": "hiersched.core.topology",
+    "ViewExecutor": "hiersched.client.executor",
+    "depend": "hiersched.data.conditions",
+    "dependent": "hiersched.data.conditions",
+    "interactive": "hiersched.data.conditions",
+    "parallel": "hiersched.client.views",
     "plan_tree": "hiersched.core.topology",
     "register_joblib": "hiersched.client.joblib_backend",
+    "remote": "hiersched.client.views",
+    "require": "hiersched.data.conditions",
 }
 
 __all__ = [
+    "AnswerLost",
+    "AsyncMapResult",
     "AsyncResult",
     "BlobLost",
+    "BroadcastView",
     "CapacityError",
     "Client",
     "Cluster",
     "ClusterLost",
     "CompositeError",
     "ConnectionFileError",
+    "Dependency",
+    "DependencyError",
+    "DependencyTimeout",
     "DirectView",
     "EngineLost",
     "HierschedError",
@@ -74,17 +107,31 @@ __all__ = [
     "NoEngines",
     "NotAuthorised",
     "PackError",
+    "ParallelFunction",
     "PlanError",
+    "QuorumNotReached",
     "Reference",
     "RemoteError",
+    "RemoteFunction",
+    "ResultDropped",
     "StartError",
     "TaskCancelled",
+    "TaskInterrupted",
     "TreePlan",
     "UnknownEngine",
+    "UnknownTask",
+    "UnmetDependency",
     "VersionMismatch",
+    "ViewExecutor",
     "__version__",
+    "depend",
+    "dependent",
+    "interactive",
+    "parallel",
     "plan_tree",
     "register_joblib",
+    "remote",
+    "require",
 ]
 
 

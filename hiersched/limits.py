@@ -21,6 +21,7 @@ FRAMES_INLINED_MAX = 256  # of them, how many may ride with the message in its f
 INLINED_FRAME_BYTES_MAX = 8 * KIB  # and how large each of these may be
 INLINE_BYTES_MAX = 64 * KIB  # a buffer at least this large travels as a content-addressed blob
 RESULT_GIVEN_BYTES_MAX = 8 * KIB  # a result up to this large rides in the task that takes it as an argument
+GIVEN_BYTES_MAX = 1 * MIB  # of such results in one task; it asks for the others
 RESULTS_HELD_BYTES_MAX = 256 * MIB  # larger results that an engine keeps for tasks that take them
 COALESCE_BYTES_MAX = 8 * KIB  # replies smaller than this are joined into one frame at the leaf
 
@@ -29,19 +30,27 @@ TASKS_IN_FLIGHT_PER_CLIENT_MAX = 20_000  # what a client may have at the root; t
 TASKS_PER_MESSAGE_MAX = 2_048  # tasks or results
 PAYLOAD_BYTES_PER_MESSAGE_MAX = 4 * MIB  # of their payloads together, unless one alone is larger
 REQUESTS_OPEN_MAX = 100_000  # collectives a scheduler holds open at one time
+INQUIRIES_OPEN_MAX = 1_000  # of each kind: orders, surveys and questions that a scheduler holds open at one time
 EVENTS_PER_STEP_MAX = 256  # messages drained from one socket before effects are flushed
 LINK_MESSAGES_MAX = 100_000  # high-water mark of one link, messages
-OUTPUT_BYTES_MAX = 64 * MIB  # captured stdout or stderr of one call
+OUTPUT_BYTES_MAX = 64 * MIB  # printed and displayed by one call; more is dropped, and that is said
 OUTPUT_PIECE_BYTES_MAX = 64 * KIB  # printed text that is sent without waiting for more
+OUTPUT_WAITING_BYTES_MAX = 4 * MIB  # of output that waits in a scheduler
 OUTPUT_FLUSH_S = 0.05  # printed text waits this long for more, on each level
+ERROR_TEXT_CHARS_MAX = 64 * KIB  # of the text of an exception, and of each entry of its traceback
+PARTIAL_REPLY_S = 0.1  # answers to a call wait this long for the others, on each level, before they go ahead
 CHILDREN_MAX = 4 * 64  # of one scheduler, with those it took over from schedulers that were lost
 KEPT_BYTES_MAX = 64 * MIB  # answers that one process keeps until the root is known to have them
-ACK_MESSAGES_MAX = 64  # answers that the root takes in before it acknowledges them
-ACK_BYTES_MAX = 4 * MIB  # of their payloads together
+ACK_MESSAGES_MAX = 64  # answers of one child that the root takes in before it acknowledges all
+ACK_BYTES_MAX = 4 * MIB  # of the payloads of all answers that it takes in before that
 SESSIONS_DETACHED_MAX = 16  # sessions without their clients
 SESSION_BYTES_MAX = 256 * MIB  # results that the root keeps for one of them
+SESSION_ANSWERS_MAX = 100_000  # of them; as many pieces of output
+ENDED_BYTES_MAX = 64 * MIB  # results of one client that the root remembers until they have been seen
 RETRIES_MAX = 1_000  # of one task
 DEPENDENCIES_MAX = 100_000  # tasks that one task waits for
+LEDGER_ENTRIES_MAX = 1_000_000  # requests of a client of which it remembers how they ended
+RESULTS_UNSEEN_MAX = 1_000  # results that a client takes in before it tells the root that it has
 RESTARTS_MAX = 5  # replacements of one engine within RESTART_PERIOD_S
 
 # Blobs. Each store drops the least recently used above its bound; what it dropped it can ask for again.
@@ -56,10 +65,12 @@ BEAT_PERIOD_S = 2.0  # between schedulers
 LOST_AFTER_S = 3 * BEAT_PERIOD_S  # three missed beats
 LINK_DELAY_S_MAX = 1.0
 START_TIMEOUT_S = 60.0  # from asking for a process to its hello
+START_LOOK_PERIOD_S = 0.02  # between two looks whether engines are still being started
 CONNECT_TIMEOUT_S = 10.0  # from a client's hello to its welcome
+LAST_WORDS_S = 0.2  # that a client which leaves waits for what it said last to be sent
 STOP_TIMEOUT_S = 5.0  # from asking a process to end to killing it
 RESTART_PERIOD_S = 60.0
-MAIL_TIMEOUT_S = 0.05  # from an engine's doorbell to the message that it announces
+MAIL_TIMEOUT_S = 5.0  # an engine that the doorbell rang for looks out for what it announces
 BLOB_TIMEOUT_S = 30.0  # from asking a parent for a blob to giving the call up
 
 # Batching of tasks: a child holds at most about this much work ahead of what it is running.
@@ -76,6 +87,16 @@ MAP_CHUNK_GROWTH_MAX = 32  # times the largest chunk measured so far
 MAP_CHUNKS_PER_ENGINE_MAX = 2  # one runs, one waits next to it
 MAP_CHUNKS_OUTSTANDING_MAX = 4_096  # of one map whose chunk size the user chose
 CANCEL_TIMEOUT_S = 0.05  # from asking to cancel a task to taking it as running
+INTERRUPT_HELD_S_MAX = 1.0  # a Ctrl-C waits so long for a safe point; then a second one strikes wherever it may
+
+# What views remember and wait for at a prompt.
+CALLS_RECALLED_MAX = 10_000  # ended calls of one view, or of a client, whose ids are still listed
+COMPLETION_TIMEOUT_S = 0.5  # for an engine's completions of what is being typed
+DASK_TIMEOUT_S = 30.0  # from asking a dask scheduler or worker to start or to end
+
+# What users see. A wait is shown when it lasts; a bar is drawn again at most this often.
+PROGRESS_AFTER_S = 1.0
+PROGRESS_PERIOD_S = 0.1
 
 assert LOST_AFTER_S > BEAT_PERIOD_S + LINK_DELAY_S_MAX
 assert FRAMES_MAX >= 2 * ENGINES_MAX

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
 import hiersched
+from hiersched.client import profiles
 from hiersched.client.client import Client
 from hiersched.runtime import connection
 from tests.patience import DEADLINE_S
@@ -28,7 +32,6 @@ def hs(*words: str) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=DEADLINE_S,
         check=False,
-        env=os.environ | {"COLUMNS": "160"},
     )
 
 
@@ -81,7 +84,7 @@ def test_a_cluster_outlives_the_command_that_started_it() -> None:
 def test_a_deep_tree_is_started_shown_and_stopped() -> None:
     said = done("start", "-n", "8", "--fanout", "2", "--leaf-engines", "2", "--cluster-id", "deep")
     assert "7 schedulers, depth 3, fanout 2, 2 engines a leaf" in said
-    rows = re.findall(r"^│ (\d) +│ +(\d)", done("status"), flags=re.MULTILINE)
+    rows = re.findall(r"^ +(\d) +(\d) ", done("status"), flags=re.MULTILINE)
     assert rows == [("0", "1"), ("1", "2"), ("2", "4")]
     assert done("stop") == "stopped deep\n"  # the newest
 
@@ -93,8 +96,71 @@ def test_all_clusters_are_stopped_at_once() -> None:
     stale = connection.path_of("stale")
     stale.write_text("{}")
     assert "is not a connection file" in done("status", "--cluster-id", "stale")
+    assert [line.split()[1] for line in done("list").splitlines()[1:]] == ["one", "two"]
     assert sorted(done("stop", "--all").splitlines()) == ["stopped one", "stopped two"]
     stale.unlink()
+
+
+@pytest.mark.usefixtures("_stopped")
+def test_engines_come_and_go_by_command() -> None:
+    done("start", "-n", "2", "--cluster-id", "sized")
+    assert done("engines", "-n", "2", "--set", "more") == "sized: engines 2-3 in set more\n"
+    assert done("scale", "-n", "3") == "sized: 3 engines: 0-2\n"
+    done("signal", "CONT", "--engines", "0-1")
+    assert "there are: 0-2" in refused("signal", "INT", "--engines", "7")
+    (told,) = json.loads(done("status", "--json"))
+    assert (told["cluster_id"], told["engines"], sorted(told["queues"])) == ("sized", 3, ["0", "1", "2"])
+    assert done("status", "--watch", "0.01", "--looks", "2").count("sized: 3 of") == 2
+    done("stop")
+
+
+@pytest.mark.usefixtures("_stopped")
+def test_clusters_of_a_profile_are_apart() -> None:
+    said = done("start", "-n", "1", "--cluster-id", "apart", "--profile", "work")
+    assert "Client(cluster_id='apart', profile='work')" in said
+    assert done("status") == "no cluster runs\n"
+    assert done("list").splitlines()[1].split()[:3] == ["work", "apart", "running"]
+    assert done("stop", "--profile", "work") == "stopped apart\n"
+    profiles.directory_of("work").rmdir()
+
+
+def test_a_cluster_may_stay_with_its_command() -> None:
+    command = [sys.executable, "-m", "hiersched.cli", "start", "-n", "1", "--cluster-id", "here", "--no-daemonize"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, bufsize=1) as staying:
+        assert staying.stdout is not None
+        lines = iter(staying.stdout)
+        assert next(line for line in lines if "Ctrl-C" in line) == "Ctrl-C stops it\n"
+        with Client(cluster_id="here") as rc:
+            assert rc.ids == [0]
+        staying.send_signal(signal.SIGTERM)
+        assert list(lines) == ["stopped here\n"]
+        assert staying.wait(DEADLINE_S) == 0
+    assert connection.names() == []
+
+
+@pytest.mark.usefixtures("_stopped")
+def test_a_cluster_that_does_not_answer_is_stopped_by_force() -> None:
+    done("start", "-n", "1", "--cluster-id", "stuck")
+    path = connection.path_of("stuck")
+    found = connection.read(path)
+    connection.write(path, msgspec.structs.replace(found, protocol=found.protocol + 1))
+    assert "install the same version" in refused("stop", "--cluster-id", "stuck")
+    assert "is taken, choose another cluster_id" in refused("start", "-n", "1", "--cluster-id", "stuck")
+    assert done("stop", "--cluster-id", "stuck", "--force") == "stopped stuck\n"
+    assert not psutil.pid_exists(found.pid)
+    assert connection.names() == []
+
+
+def test_what_killed_clusters_have_left_is_cleaned_up() -> None:
+    done("start", "-n", "1", "--cluster-id", "killed")
+    path = connection.path_of("killed")
+    nursery = psutil.Process(connection.read(path).nursery)
+    processes = [nursery, *nursery.children()]
+    nursery.kill()
+    psutil.wait_procs(processes, DEADLINE_S)
+    sockets = Path(connection.read_any(path).address.removeprefix("ipc://")).parent
+    assert done("clean").splitlines() == [f"removed {left}" for left in (path, path.with_suffix(".log"), sockets)]
+    assert done("clean") == ""
 
 
 def test_a_start_that_fails_says_why_and_leaves_nothing() -> None:
@@ -107,7 +173,7 @@ def test_a_start_that_fails_says_why_and_leaves_nothing() -> None:
 
 def test_what_does_not_run_cannot_be_stopped() -> None:
     assert "no cluster runs" in refused("stop")
-    assert "cannot be read" in refused("stop", "--cluster-id", "never-started")
+    assert "no cluster 'never-started'" in refused("stop", "--cluster-id", "never-started")
     assert done("stop", "--all") == ""
 
 
@@ -118,7 +184,7 @@ def test_a_plan_is_printed_with_predicted_times() -> None:
     plan = done("plan", "-n", "4096", "--hosts", "64")
     assert "4096 engines on 64 hosts" in plan
     assert re.search(r"a no-op on all engines: [\d.]+ ms predicted", plan)
-    assert re.search(r"│ 0 +│ +1 ", plan)
+    assert re.search(r"^ +0 +1 ", plan, flags=re.MULTILINE)
 
 
 def test_a_small_plan_is_the_root_alone() -> None:

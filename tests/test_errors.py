@@ -60,19 +60,93 @@ def test_a_remote_error_says_where_and_what():
 
 def test_a_remote_error_shows_the_remote_traceback(capsys):
     remote().print_traceback()
-    assert capsys.readouterr().out == "line 1\n1 / 0\n"
+    assert capsys.readouterr().out == "[engine 3]\nline 1\n1 / 0\n"
+    assert remote(None).render_traceback() == ["line 1", "1 / 0"]
     assert RemoteError("OSError", "gone", []).render_traceback() == ["OSError: gone"]
 
 
-def test_a_few_errors_are_shown_in_full_and_of_many_the_first():
-    assert str(composite(2)).splitlines() == ["some engines failed", f"  {remote(0)}", f"  {remote(1)}"]
-    assert str(composite(1000)).splitlines()[-1] == "  ... and 996 more"
-    assert composite(1000).render_traceback()[-2:] == ["line 1", "1 / 0"]
+def test_a_remote_error_names_its_engine_as_ipyparallel_does():
+    assert remote().engine_info == {"engine_id": 3, "engine_uuid": "engine-3", "method": "apply"}
+
+
+# --- errors of many engines -------------------------------------------------------------------------------------------
+
+
+def test_equal_errors_are_one_line_with_all_their_engines():
+    error = composite(64)
+    error.errors[63] = RemoteError("ValueError", "of its own", ["line 9"], 63)
+    assert str(error).splitlines() == [
+        "some engines failed",
+        "[0-62] ZeroDivisionError: division by zero",
+        "[63] ValueError: of its own",
+    ]
+
+
+def test_each_different_traceback_is_shown_once():
+    error = composite(500)
+    error.errors[63] = RemoteError("ValueError", "of its own", ["line 9"], 63)
+    assert error.render_traceback() == [
+        "some engines failed",
+        *("", "[0-62,64-499]:", "line 1", "1 / 0"),
+        *("", "[63]:", "line 9"),
+    ]
+
+
+def test_of_many_different_errors_the_first_are_shown_and_the_others_counted():
+    own = {rank: RemoteError("ValueError", f"rank {rank}", [f"line {rank}"], rank) for rank in range(500)}
+    error = CompositeError("all engines failed", own)
+    assert len(str(error).splitlines()) == 2 + CompositeError.tb_limit
+    assert str(error).splitlines()[-1] == "... [4-499] 496 more exceptions: ValueError"
+    assert len(error.render_traceback()) == 3 + 3 * CompositeError.tb_limit
+    assert "more exceptions" in error.render_traceback()[-1]
+
+
+def test_engines_that_were_lost_alike_are_one_line():
+    lost = {}
+    for rank in (3, 4, 7):
+        lost[rank] = EngineLost(f"engine {rank}: killed by SIGKILL")
+        lost[rank].reason = "killed by SIGKILL"
+    assert str(CompositeError("f failed", lost)).splitlines()[1:] == ["[3-4,7] EngineLost: killed by SIGKILL"]
+
+
+def test_failed_items_of_a_map_are_named_as_items():
+    error = CompositeError("map failed", {2: remote(0), 9: remote(1)}, unit="item ")
+    assert str(error).splitlines()[1] == "[item 2,9] ZeroDivisionError: division by zero"
 
 
 def test_of_errors_without_a_traceback_the_text_is_shown():
     error = CompositeError("some engines failed", {5: EngineLost("engine 5 was killed")})
-    assert error.render_traceback()[-1] == "engine 5 was killed"
+    assert error.render_traceback()[-1] == "EngineLost: engine 5 was killed"
+
+
+def test_one_of_many_errors_can_be_picked(capsys):
+    error = CompositeError("some engines failed", {5: EngineLost("engine 5 was killed"), 7: remote(7)})
+    with pytest.raises(EngineLost):
+        error.raise_exception()
+    with pytest.raises(RemoteError):
+        error.raise_exception(1)
+    error.print_traceback(1)
+    assert capsys.readouterr().out == "[7]:\nline 1\n1 / 0\n"
+    for pick in (error.raise_exception, error.render_traceback):
+        with pytest.raises(IndexError, match="there is no exception 2: there are 2"):
+            pick(2)
+
+
+def test_errors_can_be_had_as_ipyparallels_tuples():
+    error = CompositeError("some engines failed", {5: EngineLost("engine 5 was killed"), 7: remote(7)})
+    lost, failed = error.elist
+    assert lost[:2] == ("EngineLost", "engine 5 was killed")
+    assert lost[3]["engine_id"] == 5
+    assert failed == ("ZeroDivisionError", "division by zero", "line 1\n1 / 0", remote(7).engine_info)
+
+
+def test_a_long_list_of_numbers_is_cut():
+    assert errors.ranges_of([5, 3, 4, 9]) == "3-5,9"
+    assert errors.ranges_of([]) == ""
+    assert errors.ranges_of(range(0, 200, 2)).endswith("28,30,...")
+
+
+# --- between processes ------------------------------------------------------------------------------------------------
 
 
 @every_particular
@@ -89,4 +163,6 @@ def test_what_an_error_holds_crosses_processes_with_it():
     failed = remote()
     failed.pickled = b"the exception itself"
     assert vars(pickle.loads(pickle.dumps(failed))) == vars(failed)
-    assert set(pickle.loads(pickle.dumps(composite(2))).errors) == {0, 1}
+    copy = pickle.loads(pickle.dumps(composite(2)))
+    assert set(copy.errors) == {0, 1}
+    assert copy.elist == composite(2).elist

@@ -1,4 +1,4 @@
-"""How many items of a map travel together.
+"""How many items of a map travel together, and how many such chunks are out at a time.
 
 Guided self-scheduling (Polychronopoulos and Kuck, 1987) between bounds learnt from the engines' own clocks. While
 nothing is known, items travel alone. Then a chunk aims at MAP_CHUNK_S of work, which makes the cost of sending it
@@ -9,7 +9,14 @@ one cheap item says little about the next thousand. Recent chunks count most, la
 
 from __future__ import annotations
 
-from hiersched.limits import MAP_CHUNK_GROWTH_MAX, MAP_CHUNK_ITEMS_MAX, MAP_CHUNK_S, MAP_CHUNK_S_MIN
+from hiersched.limits import (
+    MAP_CHUNK_GROWTH_MAX,
+    MAP_CHUNK_ITEMS_MAX,
+    MAP_CHUNK_S,
+    MAP_CHUNK_S_MIN,
+    MAP_CHUNKS_OUTSTANDING_MAX,
+    MAP_CHUNKS_PER_ENGINE_MAX,
+)
 
 _KEPT = 0.5  # of what earlier chunks weigh, when another is measured
 _ITEM_S_MIN = 1e-9  # below what a clock can tell
@@ -18,15 +25,25 @@ _ITEM_S_MIN = 1e-9  # below what a clock can tell
 class ChunkSizer:
     """The chunk sizes of one map.
 
-    items_fixed: a size the user chose, used throughout; items_max: upper bound of every chunk.
+    items_fixed: a size the user chose, used throughout; items_max: upper bound of every chunk. chunks_max: how many
+    chunks the user wants out at most; None: a few for each engine, or as many as may be if the user chose their size.
     """
 
-    __slots__ = ("_fixed", "_items", "_largest", "_max", "_seconds")
+    __slots__ = ("_chunks_max", "_fixed", "_items", "_largest", "_max", "_seconds")
 
-    def __init__(self, items_fixed: int | None = None, *, items_max: int = MAP_CHUNK_ITEMS_MAX) -> None:
+    def __init__(
+        self,
+        items_fixed: int | None = None,
+        *,
+        items_max: int = MAP_CHUNK_ITEMS_MAX,
+        chunks_max: int | None = None,
+    ) -> None:
         if items_fixed is not None and items_fixed < 1:
             raise ValueError(f"chunksize must be at least 1, not {items_fixed}")
+        if chunks_max is not None and chunks_max < 1:
+            raise ValueError(f"max_outstanding must be at least 1, not {chunks_max}")
         self._fixed = items_fixed
+        self._chunks_max = chunks_max
         self._max = items_max
         self._items = 0.0
         self._seconds = 0.0
@@ -47,6 +64,12 @@ class ChunkSizer:
         self._items = self._items * _KEPT + items
         self._seconds = self._seconds * _KEPT + max(seconds, 0.0)
         self._largest = max(self._largest, items)
+
+    def chunks_out_max(self, engines: int) -> int:
+        """How many chunks may be out at a time."""
+        if self._chunks_max is not None:
+            return min(self._chunks_max, MAP_CHUNKS_OUTSTANDING_MAX)
+        return engines * MAP_CHUNKS_PER_ENGINE_MAX if self.adaptive else MAP_CHUNKS_OUTSTANDING_MAX
 
     def next_items(self, engines: int, remaining: int | None = None) -> int:
         """Items of the next chunk, at least 1. remaining: items not yet sent, None where nobody knows."""

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import threading
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import Future
+from html import escape
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from hiersched.client import profiles
+from hiersched.client.activation import offer_magics
+from hiersched.client.comms import CommRelay
+from hiersched.client.engine_control import EngineControl
+from hiersched.client.jobs import Jobs
+from hiersched.client.progress import Bar, Stage, here
+from hiersched.client.results import at_most
 from hiersched.client.session import Session
+from hiersched.client.targets import describe_ids
 from hiersched.core.topology import TreePlan
 from hiersched.errors import ConnectionFileError, StartError
 from hiersched.limits import CONNECT_TIMEOUT_S
@@ -16,15 +28,21 @@ from hiersched.runtime.connection import Connection
 
 if TYPE_CHECKING:
     from hiersched.client.balanced_view import LoadBalancedView
+    from hiersched.client.broadcast_view import BroadcastView
+    from hiersched.client.cluster import Cluster
     from hiersched.client.direct_view import DirectView
     from hiersched.client.executor import ViewExecutor
 
 
-class Client:
+class Client(EngineControl, Jobs):
     """A connection to a running cluster.
 
-    connection_file: the file that the cluster wrote, or what was read from it; by default the newest of this user.
-    cluster_id: finds the file by the cluster's name. timeout: seconds to wait for the root's answer.
+    connection_info: the file that the cluster wrote, or what was read from it; by default the newest of the profile.
+    profile, profile_dir, cluster_id: where to find the file. cluster: the Cluster that it is a client of, if it is one
+    of this process. timeout: seconds to wait for the root's answer.
+
+    session: joins a session that was left, by its id; detached: begins one that outlives this client until it is
+    forgotten. What such a session has submitted goes on without a client, and its answers are kept by the root.
 
         rc = Client()
         rc.ids                # engines
@@ -35,26 +53,57 @@ class Client:
     VersionMismatch if the root will not have this client.
     """
 
+    block = False
+
     def __init__(
         self,
-        connection_file: str | Path | Connection | None = None,
+        connection_info: str | Path | Connection | None = None,
         *,
+        profile: str | None = None,
+        profile_dir: str | Path | None = None,
         cluster_id: str | None = None,
+        cluster: Cluster | None = None,
         timeout: float = CONNECT_TIMEOUT_S,
+        session: str | None = None,
+        detached: bool = False,
     ) -> None:
-        if isinstance(connection_file, Connection):
-            found = connection_file
-        elif connection_file is not None:
-            found = connection.read(Path(connection_file))
+        if isinstance(connection_info, Connection):
+            found = connection_info
         else:
-            found = connection.read(connection.path_of(cluster_id) if cluster_id else connection.newest())
-        if cluster_id is not None and found.cluster != cluster_id:
-            raise ConnectionFileError(f"{connection_file} is of cluster {found.cluster!r}, not {cluster_id!r}")
-        self.session = Session(found, timeout_s=timeout)
+            path = profiles.find(connection_info, cluster_id=cluster_id, profile=profile, profile_dir=profile_dir)
+            found = connection.read(path)
+        if cluster_id and found.cluster != cluster_id:
+            raise ConnectionFileError(f"{connection_info} is of cluster {found.cluster!r}, not {cluster_id!r}")
+        self.cluster = cluster
+        self.session = Session(found, name=session, detached=detached, timeout_s=timeout)
+        offer_magics(self)
+        self.session.relay_comms(CommRelay(self.session))
+
+    # --- for people ---------------------------------------------------------------------------------------------------
 
     def __repr__(self) -> str:
+        if self.session.closed:
+            return f"<Client(cluster_id={self.cluster_id!r}): closed>"
         count = self.session.dispatch_width()
         return f"<Client(cluster_id={self.cluster_id!r}): {count} engine{'s' * (count != 1)}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        plan = self.plan
+        facts = {
+            "cluster": self.cluster_id,
+            "engines": f"{len(self)}: {describe_ids(self.ids)}" if len(self) else "none",
+            "schedulers": f"{plan.schedulers} in {plan.depth} level{'s' * (plan.depth != 1)}",
+            "outstanding": str(len(self.session.open_requests())),
+        }
+        if self.session.detached:
+            facts["session"] = f"{self.session_id}, outlives this client"
+        if self.session.closed:
+            facts = {"cluster": self.cluster_id, "state": "closed"}
+        rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(fact)}</td></tr>" for name, fact in facts.items())
+        return f"<table><caption>hiersched client</caption>{rows}</table>"
+
+    # --- what there is ------------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -68,6 +117,11 @@ class Client:
         return self.session.cluster
 
     @property
+    def session_id(self) -> str:
+        """The id of the session: a detached one can be joined by it."""
+        return self.session.id
+
+    @property
     def ids(self) -> list[int]:
         """Ids of the engines that are there now, ascending."""
         return list(self.session.engine_ids())
@@ -76,62 +130,6 @@ class Client:
     def plan(self) -> TreePlan:
         """The tree of schedulers, as the root planned it."""
         return self.session.plan
-
-    # --- views --------------------------------------------------------------------------------------------------------
-
-    def __getitem__(self, key: int | slice | list[int]) -> DirectView:
-        """A view of one engine, of a slice of the engines, or of a list of ids."""
-        from hiersched.client.direct_view import DirectView
-
-        return DirectView(self, key)
-
-    def direct_view(self, targets: Any = "all", **options: Any) -> DirectView:
-        """A view of these engines; 'all' follows the cluster."""
-        from hiersched.client.direct_view import DirectView
-
-        return DirectView(self, targets, **options)
-
-    def load_balanced_view(self, **options: Any) -> LoadBalancedView:
-        """A view whose calls run wherever an engine is free."""
-        from hiersched.client.balanced_view import LoadBalancedView
-
-        return LoadBalancedView(self, **options)
-
-    def executor(self) -> ViewExecutor:
-        """A concurrent.futures.Executor on the engines."""
-        from hiersched.client.executor import ViewExecutor
-
-        return ViewExecutor(self)
-
-    # --- the cluster --------------------------------------------------------------------------------------------------
-
-    def wait_for_engines(self, n: int | None = None, *, timeout: float | None = -1) -> None:
-        """Wait until `n` engines are there; by default as many as were planned. timeout: seconds; negative: for ever.
-
-        Raises TimeoutError, or StartError as soon as it is known that an engine did not come up.
-        """
-        planned = sum(host.slots for host in self.plan.hosts)
-        wanted = planned if n is None else n
-        session = self.session
-
-        def settled() -> bool:
-            return session.dispatch_width() >= wanted or planned - len(session.failed_starts()) < wanted
-
-        bound = None if timeout is None or timeout < 0 else timeout
-        if not session.wait_for(settled, bound):
-            raise TimeoutError(f"{session.dispatch_width()} of {wanted} engines came within {bound} s")
-        if session.dispatch_width() < wanted:
-            failed = session.failed_starts()
-            reasons = "; ".join(f"engine {rank}: {reason}" for rank, reason in sorted(failed.items())[:4])
-            raise StartError(f"{len(failed)} of {planned} engines did not start ({reasons})")
-
-    def wait(self, jobs: Iterable[Any] | Any | None = None, timeout: float | None = -1) -> bool:
-        """Wait for results, or for all that is outstanding. True if they are done in time."""
-        bound = None if timeout is None or timeout < 0 else timeout
-        if jobs is None:
-            return self.session.wait_all(bound)
-        listed = [jobs] if not isinstance(jobs, Iterable) or hasattr(jobs, "wait") else list(jobs)
-        return all(job.wait(bound) for job in listed)
 
     def status(self) -> dict[str, Any]:
         """What the schedulers have counted, by level, and who is there.
@@ -144,13 +142,125 @@ class Client:
         ]
         return {"cluster_id": self.cluster_id, "engines": len(self), "levels": levels}
 
-    def shutdown(self) -> None:
-        """Stop the whole cluster: engines, schedulers and all."""
-        self.session.stop_cluster()
+    # --- views --------------------------------------------------------------------------------------------------------
 
-    def close(self) -> None:
-        """Leave the cluster, which goes on."""
-        self.session.close()
+    def __getitem__(self, key: int | slice | list[int]) -> DirectView:
+        """A view of one engine, of a slice of the engines, or of a list of ids. Raises TypeError for anything else."""
+        if not (hasattr(key, "__index__") or isinstance(key, (slice, list, tuple, range))):
+            raise TypeError(f"engines are named by an id, a slice or a list of ids, not by {key!r}")
+        return self.direct_view(key)
+
+    def direct_view(self, targets: Any = "all", **flags: Any) -> DirectView:
+        """A view of these engines; 'all' follows the cluster. flags: of the view."""
+        from hiersched.client.direct_view import DirectView
+
+        return DirectView(self, targets, **flags)
+
+    def broadcast_view(self, targets: Any = "all", is_coalescing: bool = False, **flags: Any) -> BroadcastView:
+        """A direct view by ipyparallel's name for calls that travel down a tree; here those of all views do."""
+        from hiersched.client.broadcast_view import BroadcastView
+
+        return BroadcastView(self, targets, is_coalescing=is_coalescing, **flags)
+
+    def load_balanced_view(self, targets: Any = None, **flags: Any) -> LoadBalancedView:
+        """A view whose calls run wherever one of these engines is free. flags: of the view."""
+        from hiersched.client.balanced_view import LoadBalancedView
+
+        return LoadBalancedView(self, targets, **flags)
+
+    def executor(self, targets: Any = None) -> ViewExecutor:
+        """A concurrent.futures.Executor on these engines."""
+        return self.load_balanced_view(targets).executor
+
+    def activate(self, targets: Any = "all", suffix: str = "") -> DirectView:
+        """A view of these engines, on which %px, %%px and the other magics run. suffix: of the names of the magics."""
+        view = self.direct_view(targets, block=True)
+        view.activate(suffix)
+        return view
+
+    # --- waiting for engines ------------------------------------------------------------------------------------------
+
+    def wait_for_engines(
+        self,
+        n: int | None = None,
+        *,
+        timeout: float | None = -1,
+        block: bool = True,
+        interactive: bool | None = None,
+        widget: bool | None = None,
+    ) -> Future[None] | None:
+        """Wait until `n` engines are there; by default as many as the cluster has or was planned for.
+
+        timeout: seconds; negative: for ever. block: if not, give a Future. interactive: whether to show a progress bar;
+        by default where somebody can see it, when it lasts. widget: whether the bar is one. Raises TimeoutError, or
+        StartError as soon as it is known that an engine did not come up.
+        """
+        planned = sum(host.slots for host in self.plan.hosts)
+        wanted = n if n is not None else planned if self.cluster is None else self.cluster.n
+        if block:
+            self._wait_for_engines(
+                wanted, planned, at_most(timeout), Stage(None) if interactive is False else here(widget)
+            )
+            return None
+        future: Future[None] = Future()
+
+        def wait() -> None:
+            try:
+                self._wait_for_engines(wanted, planned, at_most(timeout), Stage(None))
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(None)
+
+        if self.session.dispatch_width() >= wanted:
+            future.set_result(None)
+        else:
+            threading.Thread(target=wait, name="hiersched-wait-for-engines", daemon=True).start()
+        return future
+
+    def _wait_for_engines(self, wanted: int, planned: int, timeout_s: float | None, stage: Stage) -> None:
+        session = self.session
+        failed_before = len(session.failed_starts())
+
+        def hopeless() -> bool:
+            failed = len(session.failed_starts())
+            return failed > failed_before or (failed > 0 and planned - failed < wanted <= planned)
+
+        def settled() -> bool:
+            return session.dispatch_width() >= wanted or hopeless()
+
+        with Bar(wanted, "engine", stage=stage) as bar:
+            in_time = bar.wait(lambda slice_s: session.wait_for(settled, slice_s), session.dispatch_width, timeout_s)
+        if session.dispatch_width() >= wanted:
+            return
+        if not in_time:
+            raise TimeoutError(f"{session.dispatch_width()} of {wanted} engines came within {timeout_s} s")
+        failed = session.failed_starts()
+        reasons = "; ".join(f"engine {rank}: {reason}" for rank, reason in sorted(failed.items())[:4])
+        raise StartError(f"{len(failed)} of {max(planned, wanted)} engines did not start ({reasons})")
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def close(self, linger: float | None = None, forget: bool = False) -> None:
+        """Leave the cluster, which goes on. So does a detached session, unless it is to be forgotten.
+
+        linger: accepted for ipyparallel's sake; what was said last is given LAST_WORDS_S to be sent.
+        """
+        self.session.close(forget=forget)
+
+    def forget(self) -> None:
+        """`close(forget=True)`: end the session, and withdraw what of it has not ended."""
+        self.close(forget=True)
+
+    def spin(self) -> None:
+        """Does nothing, for code written for early ipyparallel: what comes in is taken in as it comes."""
+        warnings.warn("Client.spin has nothing to do: messages are taken in as they come", DeprecationWarning, 2)
+
+    def spin_thread(self, interval: float = 1) -> None:
+        """Does nothing, as `spin`."""
+        self.spin()
+
+    stop_spin_thread = spin
 
     def __enter__(self) -> Client:
         return self

@@ -1,4 +1,4 @@
-"""The standard library's executor on the engines of a cluster.
+"""The standard library's executor on the engines of a view.
 
 Functions are shipped by value, as those who use executors expect: a function sees the globals it was defined with, and
 not an engine's namespace. Any number of tasks may be submitted; the session and the tree hold them back.
@@ -21,30 +21,34 @@ from hiersched.data.outcomes import original_of
 from hiersched.errors import RemoteError
 
 if TYPE_CHECKING:
-    from hiersched.client.client import Client
+    from hiersched.client.balanced_view import LoadBalancedView
     from hiersched.client.pending import Pending
 
 
 class ViewExecutor(Executor):
-    """Runs calls on whichever engine is free. Shutting it down leaves the engines and the client as they are."""
+    """Runs calls on whichever engine of `view` is free, on the view's terms.
 
-    def __init__(self, client: Client) -> None:
-        self._session = client.session
-        self._packer = client.session.packer
+    Shutting it down leaves the engines and the client as they are.
+    """
+
+    def __init__(self, view: LoadBalancedView) -> None:
+        self.view = view
+        self._session = view.session
+        self._packer = view.session.packer
         self._open: set[Pending] = set()
         self._maps: set[BalancedMap] = set()
-        self._closed = False
+        self.closed = False
 
     @property
     def _max_workers(self) -> int:
         """How many calls run at a time; some libraries ask."""
-        return self._session.dispatch_width()
+        return len(self.view)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
         """A future of `fn(*args, **kwargs)` on some engine. Raises RuntimeError after `shutdown`, PackError."""
-        if self._closed:
+        if self.closed:
             raise RuntimeError("cannot schedule new futures after shutdown")
-        pending = self._session.task(self._packer.pack_call(fn, args, kwargs, by_value=True))
+        pending = self.view.submit(self._packer.pack_call(fn, args, kwargs, by_value=True))
         self._open.add(pending)
         pending.add_done_callback(self._open.discard)
         return CallFuture(self._session, pending)
@@ -62,13 +66,14 @@ class ViewExecutor(Executor):
         chunksize: items sent together; None: adapts to how long they take. An iterator is read whole, at once. Closing
         the iterator of results withdraws what has not started.
         """
-        if self._closed:
+        if self.closed:
             raise RuntimeError("cannot schedule new futures after shutdown")
         ends_at = None if timeout is None else time.monotonic() + timeout
-        session = self._session
         whole, _ = columns(iterables)
-        pack = chunk_packer(self._packer, fn, by_value=True)
-        run = BalancedMap(session, whole, pack=pack, sizer=ChunkSizer(chunksize), name=getattr(fn, "__name__", "map"))
+        strict = self.view.retries > 0
+        pack = chunk_packer(self._packer, fn, by_value=True, strict=strict)
+        sizer = ChunkSizer(1 if strict and chunksize is None else chunksize)
+        run = BalancedMap(self.view.tasks(), whole, pack=pack, sizer=sizer, name=getattr(fn, "__name__", "map"))
         self._maps.add(run)
         run.add_done_callback(self._maps.discard)
         run.start()
@@ -76,7 +81,7 @@ class ViewExecutor(Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls. wait: until those submitted have ended; cancel_futures: those not started never run."""
-        self._closed = True
+        self.closed = True
         if cancel_futures:
             self.cancel_all()
         if wait:

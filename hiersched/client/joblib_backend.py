@@ -4,9 +4,9 @@
     with joblib.parallel_config(backend="hiersched"):
         GridSearchCV(...).fit(X, y)
 
-Batches are submitted through the client's executor. A batch is an argument and never a function, so the function on the
-engines is one and the same throughout, and large arrays in it travel once. Code that is itself parallel finds threads
-on the engine, and below these nothing parallel, so that engines never wait for engines.
+Batches are submitted through the executor of a load-balanced view. A batch is an argument and never a function, so the
+function on the engines is one and the same throughout, and large arrays in it travel once. Code that is itself parallel
+finds threads on the engine, and below these nothing parallel, so that engines never wait for engines.
 """
 
 from __future__ import annotations
@@ -24,14 +24,16 @@ from joblib.parallel import (
     register_parallel_backend,
 )
 
+from hiersched.client.executor import ViewExecutor
 from hiersched.errors import NoEngines, UserError
 
 if TYPE_CHECKING:
+    from hiersched.client.balanced_view import LoadBalancedView
     from hiersched.client.client import Client
 
 
 class HierschedBackend(AutoBatchingMixin, ParallelBackendBase):
-    """joblib's way to the engines of `client`."""
+    """joblib's way to the engines of `view`, or to all of `client`."""
 
     supports_retrieve_callback = True
     supports_inner_max_num_threads = False
@@ -41,15 +43,15 @@ class HierschedBackend(AutoBatchingMixin, ParallelBackendBase):
     MIN_IDEAL_BATCH_DURATION = 0.05  # seconds; sending a batch costs far less than joblib's own estimate
     MAX_IDEAL_BATCH_DURATION = 0.5
 
-    def __init__(self, client: Client | None = None, **options: Any) -> None:
+    def __init__(self, client: Client | None = None, *, view: LoadBalancedView | None = None, **options: Any) -> None:
         super().__init__(**options)
-        if client is None:
+        if view is None and client is None:
             raise UserError(
                 "the joblib backend 'hiersched' needs a client: call register_joblib(client), or pass it with "
                 "parallel_config(backend='hiersched', client=client)"
             )
-        self._client = client
-        self._executor = client.executor()
+        self._view = client.load_balanced_view() if view is None else view
+        self._executor = ViewExecutor(self._view)
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """How many jobs run at a time: one for each engine, except that n_jobs=1 asks for none of this.
@@ -60,7 +62,7 @@ class HierschedBackend(AutoBatchingMixin, ParallelBackendBase):
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
         if n_jobs == 1:
             return 1
-        engines: int = self._client.session.dispatch_width()
+        engines = len(self._view)
         if not engines:
             raise NoEngines("the cluster has no engines to run joblib's jobs on")
         return engines
@@ -105,3 +107,8 @@ def register_joblib(client: Client | None = None, *, make_default: bool = False)
     """
     factory = HierschedBackend if client is None else partial(HierschedBackend, client=client)
     register_parallel_backend("hiersched", factory, make_default=make_default)
+
+
+def register_view(view: LoadBalancedView, name: str, *, make_default: bool = False) -> None:
+    """Make a backend `name` known to joblib that runs on the engines of `view`, on its terms."""
+    register_parallel_backend(name, partial(HierschedBackend, view=view), make_default=make_default)

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from hiersched.client.interrupts import held
 from hiersched.client.map_run import Chunk, Pack
+from hiersched.errors import UserError
 from hiersched.limits import MAP_CHUNK_S, MAP_CHUNKS_PER_ENGINE_MAX
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ class LazyMap(Iterator[Any]):
         self._options = options
         self._flying: deque[Chunk] = deque()
         self._ready: deque[tuple[Any, Exception | None]] = deque()
+        self._unsent: list[tuple[Any, ...]] = []  # read, and not sent yet
         self._read = 0  # items sent
         self._exhausted = False
         self._input_error: Exception | None = None
@@ -83,7 +86,10 @@ class LazyMap(Iterator[Any]):
             self._fill()
             if not self._flying:
                 self._finish()
-            self._take(self._next_back())
+            chunk = self._next_back()
+            with held:
+                self._flying.remove(chunk)
+                self._take(chunk)
             self._fill()
         value, error = self._ready.popleft()
         if error is None:
@@ -98,14 +104,13 @@ class LazyMap(Iterator[Any]):
         raise StopIteration if error is None else error
 
     def _next_back(self) -> Chunk:
-        """Wait for the chunk whose results come next, and take it off those out."""
+        """Wait for the chunk whose results come next."""
         if self._options.ordered:
             chunk = self._flying[0]
             self._session.wait((chunk.pending,), None)
         else:
             self._session.wait_any([chunk.pending for chunk in self._flying], None)
             chunk = next(chunk for chunk in self._flying if chunk.pending.done)
-        self._flying.remove(chunk)
         return chunk
 
     def _take(self, chunk: Chunk) -> None:
@@ -131,8 +136,11 @@ class LazyMap(Iterator[Any]):
     def _send(self, calls: list[tuple[Any, ...]]) -> None:
         if calls:
             columns = tuple(list(column) for column in zip(*calls, strict=True))
-            self._flying.append(Chunk(self._read, len(calls), pending=self._session.task(self._pack(columns))))
-            self._read += len(calls)
+            packed = self._pack(columns)
+            with held:
+                self._flying.append(Chunk(self._read, len(calls), pending=self._session.task(packed)))
+                self._read += len(calls)
+                self._unsent = []
 
     def _has_room(self, engines: int) -> bool:
         items_max = self._options.items_max
@@ -145,14 +153,18 @@ class LazyMap(Iterator[Any]):
         items = self._sizer.next_items(engines)
         if self._options.items_max is not None:
             items = min(items, max(1, self._options.items_max // (engines * MAP_CHUNKS_PER_ENGINE_MAX)))
-        calls: list[tuple[Any, ...]] = []
+        calls = self._unsent
         until = time.perf_counter() + MAP_CHUNK_S
         try:
-            for call in islice(self._calls, items):
+            for call in islice(self._calls, max(0, items - len(calls))):
                 calls.append(call)
                 if time.perf_counter() > until:
                     return calls
         except Exception as error:  # the input's own; what it gave before is still sent
             self._input_error = error
+        except BaseException:  # an interrupt; it may have ended the input
+            self._input_error = UserError("the input of the map was interrupted while it was read")
+            self._exhausted = True
+            raise
         self._exhausted = len(calls) < items
         return calls

@@ -8,9 +8,16 @@ module of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
+
+from hiersched.client.pump import left_of
+from hiersched.client.selection import split_by
 from hiersched.client.targets import describe_ids
+from hiersched.data.conditions import dependent
 from hiersched.data.namespace import map_chunk, mapper
 from hiersched.data.outcomes import unpack_outcome
 from hiersched.data.serialize import PackedCall
@@ -52,37 +59,56 @@ class Chunk:
         assert outcome is not None, "only a chunk that has ended has items"
         if outcome.error is not None:
             return [None] * self.count, dict.fromkeys(range(self.start, self.start + self.count), outcome.error)
-        results, failures = outcome.value
-        errors: dict[int, Exception] = {}
-        for position, frame in failures:
-            error = unpack_outcome([frame]).error
-            assert isinstance(error, RemoteError), "a failed item holds what it raised"
-            error.engine_id = outcome.engine_id
-            errors[self.start + position] = error
-        return results, errors
+        results, errors = unpack_items(outcome)
+        return results, {self.start + position: error for position, error in errors.items()}
+
+
+def unpack_items(outcome: Outcome) -> tuple[list[Any], dict[int, Exception]]:
+    """What a chunk that has returned holds: results, None where an item failed, and {position in the chunk: error}."""
+    results, failures = outcome.value
+    errors: dict[int, Exception] = {}
+    for position, frames in failures:
+        error = unpack_outcome(frames).error
+        assert isinstance(error, RemoteError), "a failed item holds what it raised"
+        error.engine_id = outcome.engine_id
+        errors[position] = error
+    return results, errors
+
+
+def items_in(outcome: Outcome) -> list[Any]:
+    """The results in a chunk that has returned. Raises the error of the first item that failed."""
+    results, errors = unpack_items(outcome)
+    for error in errors.values():
+        raise error
+    return list(results)
 
 
 Pack = Callable[[tuple[Any, ...]], PackedCall]
 
 
-def chunk_packer(packer: Packer, function: Callable[..., Any], *, by_value: bool) -> Pack:
+def chunk_packer(packer: Packer, function: Callable[..., Any], *, by_value: bool, strict: bool = False) -> Pack:
     """What packs the call of a chunk from its columns. The function is packed here, once for the whole map.
 
-    Raises PackError, and so does the packing of a chunk.
+    strict: an item that raises fails its chunk. Raises PackError, and so does the packing of a chunk.
     """
     packer.pack_function(function, by_value=by_value)  # so that an error names the user's function
-    digest, blob = packer.pack_function(mapper(function), by_value=by_value)
+    over_chunks = partial(mapper, strict=strict)
+    mapped = function.around(over_chunks) if isinstance(function, dependent) else over_chunks(function)
+    digest, blob = packer.pack_function(mapped, by_value=by_value)
 
     def pack(columns: tuple[Any, ...]) -> PackedCall:
         call = packer.pack_call(map_chunk, columns, by_value=by_value)
         blobs = {digest: blob, **{name: data for name, data in call.blobs.items() if name != call.function}}
-        return PackedCall(digest, blobs, call.frames)
+        return msgspec.structs.replace(call, function=digest, blobs=blobs)
 
     return pack
 
 
 class MapRun(Protocol):
-    """What a result of a map needs of the map. error: why it ended before all chunks were back, if it did."""
+    """What a result of a map needs of the map.
+
+    error: why it ended before all chunks were back, if it did; sent: whether all items are on their way.
+    """
 
     session: Session
     name: str
@@ -100,28 +126,43 @@ class MapRun(Protocol):
     def cancelled(self) -> bool: ...
 
     @property
+    def sent(self) -> bool: ...
+
+    @property
     def outcomes(self) -> list[Outcome | None]: ...
 
     @property
     def progress(self) -> int: ...
 
+    def part(self, place: int) -> tuple[Pending, int]: ...
+
+    def requests(self) -> list[Pending]: ...
+
     def add_done_callback(self, callback: Callable[[Any], None]) -> None: ...
+
+    def following(self, follow: Follow) -> AbstractContextManager[None]: ...
 
     def wait(self, timeout_s: float | None) -> bool: ...
 
+    def wait_until(self, condition: Callable[[], bool], timeout_s: float | None = None) -> bool: ...
+
     def in_order(self) -> Iterator[Chunk]: ...
 
-    def as_done(self) -> Iterator[Chunk]: ...
+    def as_done(self, ends_at: float | None = None) -> Iterator[Chunk]: ...
 
-    def cancel(self) -> None: ...
+    def cancel(self, *, running: bool = False) -> None: ...
 
     def late(self) -> str: ...
+
+
+Follow = Callable[["Pending", list[int]], None]  # is told of a request, and of which of its parts
 
 
 class DirectMap:
     """One request, one chunk for each of its targets. counts: items of each target's chunk, in target order."""
 
     error: BaseException | None = None
+    sent = True
 
     def __init__(self, session: Session, pending: Pending, counts: Sequence[int], *, name: str) -> None:
         self.session = session
@@ -159,35 +200,54 @@ class DirectMap:
         """Items whose chunk is back."""
         return sum(chunk.count for chunk in self.chunks if chunk.outcome is not None)
 
+    def part(self, place: int) -> tuple[Pending, int]:
+        """The request, and the chunk's place in it."""
+        return self._pending, place
+
+    def requests(self) -> list[Pending]:
+        """The request."""
+        return [self._pending]
+
     def add_done_callback(self, callback: Callable[[DirectMap], None]) -> None:
         """Call `callback(self)` when every target has answered; at once if all have."""
         self._pending.add_done_callback(lambda _: callback(self))
+
+    def following(self, follow: Follow) -> AbstractContextManager[None]:
+        """There will be no more requests to tell of."""
+        return nullcontext()
 
     def wait(self, timeout_s: float | None) -> bool:
         """Block until every target has answered; False if some have not within `timeout_s`."""
         return self.done or self.session.wait((self._pending,), timeout_s)
 
+    def wait_until(self, condition: Callable[[], bool], timeout_s: float | None = None) -> bool:
+        """Block until chunks that are back have made `condition()` hold; False if it does not within `timeout_s`."""
+        return condition() or self.session.wait_for_parts((self._pending,), condition, timeout_s)
+
     def in_order(self) -> Iterator[Chunk]:
         """The chunks by target, each once it is back."""
         for chunk in self.chunks:
-            if chunk.outcome is None:
-                self.wait(None)
+            self.wait_until(lambda chunk=chunk: chunk.outcome is not None)
             yield chunk
 
-    def as_done(self) -> Iterator[Chunk]:
-        """The chunks that are back already, then the others."""
-        back = [chunk for chunk in self.chunks if chunk.outcome is not None]
-        yield from back
-        self.wait(None)
-        yield from (chunk for chunk in self.chunks if chunk not in back)
+    def as_done(self, ends_at: float | None = None) -> Iterator[Chunk]:
+        """The chunks as they come back. ends_at: by the monotonic clock; raises TimeoutError for one that is late."""
+        left = self.chunks
+        while left:
+            back = partial(_any_back, left)
+            if not self.wait_until(back, left_of(ends_at)) and not back():
+                raise TimeoutError(f"map of {self.name}: {self.late()} in time")
+            ready, left = split_by(lambda chunk: chunk.outcome is not None, left)
+            yield from ready
 
-    def cancel(self) -> None:
-        """Withdraw what has not started."""
-        self.session.cancel((self._pending,))
+    def cancel(self, *, running: bool = False) -> None:
+        """Withdraw what has not started. running: interrupt what has."""
+        self.session.cancel((self._pending,), running=running)
 
     def late(self) -> str:
         """Who has not answered."""
-        missing = [
-            engine for engine, outcome in zip(self._pending.targets, self._pending.outcomes, strict=True) if not outcome
-        ]
-        return f"no answer from engines {describe_ids(missing)}"
+        return f"no answer from engines {describe_ids(self._pending.missing())}"
+
+
+def _any_back(chunks: Sequence[Chunk]) -> bool:
+    return any(chunk.outcome is not None for chunk in chunks)

@@ -6,30 +6,46 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from hiersched.client.names import name_of
+from hiersched.data.cells import CellReply
+from hiersched.data.outputs import displayed, printed_text
+from hiersched.errors import TaskCancelled
+
 if TYPE_CHECKING:
     from hiersched.client.pending import Pending
+    from hiersched.client.selection import Selection
+    from hiersched.data.outcomes import Outcome
+    from hiersched.protocol.messages import Dependency
 
 FIELDS = (
     "msg_id",
     "engine_id",
+    "engine_uuid",
     "status",
     "submitted",
     "started",
     "completed",
     "received",
+    "after",
+    "follow",
+    "label",
     "error",
+    "execute_input",
+    "execute_result",
     "stdout",
     "stderr",
     "outputs",
+    "data",
 )
 
 
 class Metadata(dict[str, Any]):
     """The facts about one part of a call, by name; also as attributes.
 
-    status: 'ok', 'error' or, while it runs, None. submitted, received: by this machine's clock; started, completed: by
-    the engine's. All are aware datetimes in UTC, None while unknown. outputs: what was displayed, as Jupyter's dicts
-    with 'data' and 'metadata'.
+    status: 'ok', 'error', 'aborted' or, while it runs, None. submitted, received: by this machine's clock; started,
+    completed: by the engine's. All are aware datetimes in UTC, None while unknown. outputs: what was displayed, as
+    Jupyter's dicts with 'data' and 'metadata'. after, follow: ids of tasks that it waits for. execute_input and data
+    are kept for ipyparallel's sake: None and {}.
     """
 
     def __getattr__(self, name: str) -> Any:
@@ -39,31 +55,49 @@ class Metadata(dict[str, Any]):
             raise AttributeError(name) from None
 
 
-def describe_part(pending: Pending, position: int) -> Metadata:
-    """The metadata of one target's part of a request. Never blocks and unpickles nothing."""
+def describe_part(request: Pending | Selection, place: int) -> Metadata:
+    """The metadata of one part of a request. Never blocks, and unpickles nothing of the user's."""
+    pending, position = request.part(place)
     outcome = pending.outcomes[position]
     targets = pending.targets
     engine = targets[position] if targets else None
+    outputs = pending.outputs_of(position)
+    terms = pending.terms
     known = Metadata(dict.fromkeys(FIELDS))
-    known["msg_id"] = f"{pending.id}:{engine}" if len(targets) > 1 else str(pending.id)
-    known["engine_id"] = engine
-    known["submitted"] = moment(pending.submitted)
-    if outcome is None:
-        known.update(stdout="", stderr="", outputs=[])
-        return known
-    if outcome.engine_id >= 0:
-        known["engine_id"] = outcome.engine_id
     known.update(
-        status="ok" if outcome.ok else "error",
-        started=moment(outcome.started),
-        completed=moment(outcome.ended),
-        received=moment(pending.received),
-        error=outcome.error,
-        stdout=outcome.stdout,
-        stderr=outcome.stderr,
-        outputs=outcome.outputs,
+        msg_id=f"{name_of(pending.id)}:{engine}" if len(targets) > 1 else name_of(pending.id),
+        engine_id=engine,
+        engine_uuid=None if engine is None else f"engine-{engine}",
+        submitted=moment(pending.submitted),
+        after=_ids(terms.after if terms is not None else None),
+        follow=_ids(terms.follow if terms is not None else None),
+        label=pending.label,
+        stdout=printed_text(outputs, "stdout"),
+        stderr=printed_text(outputs, "stderr"),
+        outputs=displayed(outputs),
+        data={},
     )
+    if outcome is not None:
+        known.update(
+            status=_status(outcome),
+            started=moment(outcome.started),
+            completed=moment(outcome.ended),
+            received=moment(pending.received),
+            error=outcome.error,
+        )
+        if pending.method == "execute" and outcome.ok and isinstance(outcome.value, CellReply):
+            known["execute_result"] = outcome.value.execute_result
     return known
+
+
+def _ids(dependency: Dependency | None) -> list[str]:
+    return [] if dependency is None else [name_of(task) for task in dependency.tasks]
+
+
+def _status(outcome: Outcome) -> str:
+    if outcome.ok:
+        return "ok"
+    return "aborted" if isinstance(outcome.error, TaskCancelled) else "error"
 
 
 def moment(epoch_s: float | None) -> datetime | None:

@@ -43,7 +43,7 @@ class Blocks:
         """The blocks one after the other."""
         if _all_arrays(parts):
             return np.concatenate(parts)
-        return [item for part in parts for item in _items_of(part)]
+        return [item for part in parts for item in items_of(part)]
 
 
 class RoundRobin:
@@ -62,7 +62,7 @@ class RoundRobin:
             for index, part in enumerate(parts):
                 joined[index :: len(parts)] = part
             return joined
-        turns = zip_longest(*map(_items_of, parts), fillvalue=_MISSING)
+        turns = zip_longest(*map(items_of, parts), fillvalue=_MISSING)
         return [item for turn in turns for item in turn if item is not _MISSING]
 
 
@@ -115,5 +115,6 @@ def _all_arrays(parts: Sequence[Any]) -> bool:
     return bool(parts) and all(isinstance(part, np.ndarray) and part.ndim for part in parts)
 
 
-def _items_of(part: Any) -> Iterable[Any]:
+def items_of(part: Any) -> Iterable[Any]:
+    """The items of a share; a share that is no sequence is one item."""
     return part if isinstance(part, (list, tuple, range, np.ndarray)) else (part,)

@@ -4,7 +4,7 @@ A thread that waits for a result receives messages itself, so that no hand-over 
 When nobody waits but something is outstanding, a background thread does the same. One thread receives at a time: the
 one that holds `_turn`, which it may take again: a callback that runs while it receives may wait for a result as well.
 It sleeps on descriptors only, so that others can use the socket meanwhile; who has changed something that it should
-know of kicks it awake.
+know of kicks it awake. In the main thread a Ctrl-C strikes while it sleeps, and never while it looks.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import select
 import threading
 import time
 from collections.abc import Callable
+
+from hiersched.client.interrupts import held, released
 
 _TURN_PERIOD_S = 0.05  # how often a thread that waits for its turn looks whether it still needs one
 
@@ -58,26 +60,24 @@ class Pump:
     def want(self) -> None:
         """Something is outstanding: somebody has to receive."""
         if not self._wanted.is_set():
-            self._wanted.set()
+            with held:  # an event has a lock inside
+                self._wanted.set()
 
     def glance(self) -> None:
         """Take in what waits, unless another thread is about to."""
-        if self._turn.acquire(blocking=False):
-            try:
-                self._look()
-            finally:
-                self._turn.release()
+        with held:
+            if self._turn.acquire(blocking=False):
+                try:
+                    self._look()
+                finally:
+                    self._turn.release()
 
     def receive(self, condition: Callable[[], bool], timeout_s: float | None) -> bool | None:
         """Receive until `condition()` holds. False if it does not in time; None if another thread is receiving."""
-        if not self._turn.acquire(blocking=False):
-            return None
-        try:
-            return self._run(condition, deadline_of(timeout_s))
-        finally:
-            self._turn.release()
-            if self._outstanding():
-                self.want()
+        with held:
+            if not self._turn.acquire(blocking=False):
+                return None
+            return self._take_turn(condition, deadline_of(timeout_s))
 
     def wait(self, condition: Callable[[], bool], timeout_s: float | None) -> bool:
         """Wait until `condition()` holds, whoever receives; False if it does not in time."""
@@ -86,14 +86,9 @@ class Pump:
             left = left_of(deadline)
             if left is not None and left <= 0:
                 return False
-            turn_s = _TURN_PERIOD_S if left is None else min(left, _TURN_PERIOD_S)
-            if self._turn.acquire(timeout=turn_s):
-                try:
-                    return self._run(condition, deadline)
-                finally:
-                    self._turn.release()
-                    if self._outstanding():
-                        self.want()
+            with held:
+                if self._turn.acquire(timeout=_TURN_PERIOD_S if left is None else min(left, _TURN_PERIOD_S)):
+                    return self._take_turn(condition, deadline)
         return True
 
     def stop(self) -> None:
@@ -107,8 +102,17 @@ class Pump:
         """Give back what it holds; nobody may use it any more."""
         os.close(self._kicks)
 
+    def _take_turn(self, condition: Callable[[], bool], deadline: float | None) -> bool:
+        """Receive, with the turn taken."""
+        try:
+            return self._run(condition, deadline)
+        finally:
+            self._turn.release()
+            if self._outstanding():
+                self.want()
+
     def _run(self, condition: Callable[[], bool], deadline: float | None) -> bool:
-        look, poll = self._look, self._poll.poll
+        look = self._look
         while True:
             look()
             if condition():
@@ -116,13 +120,18 @@ class Pump:
             left = left_of(deadline)
             if self._closed() or (left is not None and left <= 0):
                 return False
-            for descriptor, _ in poll(None if left is None else left * 1000):
+            for descriptor, _ in self._sleep(left):
                 if descriptor == self._kicks:
                     os.eventfd_read(self._kicks)
                     self._kicked = False  # before the look that follows, so that no later kick is lost
                 elif descriptor in self._alarms:
                     look()
                     self._alarms[descriptor]()
+
+    def _sleep(self, timeout_s: float | None) -> list[tuple[int, int]]:
+        """Until a descriptor is readable."""
+        with released:
+            return self._poll.poll(None if timeout_s is None else timeout_s * 1000)
 
     def _serve(self) -> None:
         while True:

@@ -11,45 +11,81 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from hiersched.client.call_future import CallFuture
 from hiersched.client.display import show_outputs
-from hiersched.client.metadata import FIELDS, Metadata, describe_part, running_s, spanned_s
+from hiersched.client.progress import Bar, here
+from hiersched.client.quorum import Quorum, needed_for
+from hiersched.client.result_parts import ResultParts
+from hiersched.client.selection import Selection, split_by
+from hiersched.client.streaming import OnOutput, Stream, tell_output
 from hiersched.client.targets import describe_ids
-from hiersched.data.cells import CellReply
-from hiersched.errors import CompositeError
+from hiersched.errors import ClusterLost, CompositeError, QuorumNotReached, TaskCancelled, TaskInterrupted
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
+    from hiersched.client.metadata import Metadata
     from hiersched.client.pending import Pending
     from hiersched.client.session import Session
 
 Join = Callable[[list[Any]], Any]
 
 
-class AsyncResult(CallFuture):
+class AsyncResult(ResultParts):
     """The results of one request.
 
     name: of the function, for messages; single: one result and not a list of them; join: makes the final result of
-    the list of results, where all parts succeeded. Facts about its parts are at hand as attributes and by key:
-    `ar.engine_id`, `ar['stdout']`; a list each, or one value where `single`. See Metadata.
+    the list of results, where all parts succeeded; return_exceptions: what `get` does unless told otherwise. Facts
+    about its parts are at hand as attributes and by key: `ar.engine_id`, `ar['stdout']`. See Metadata.
     """
 
+    _return_exceptions = False
+    _unit = "task"
+
     def __init__(
-        self, session: Session, pending: Pending, *, name: str, single: bool = False, join: Join | None = None
+        self,
+        session: Session,
+        pending: Pending | Selection,
+        *,
+        name: str,
+        single: bool = False,
+        join: Join | None = None,
     ) -> None:
-        self._name = name
-        self._single = single
         self._join = join
-        super().__init__(session, pending)
+        super().__init__(session, pending, name=name, single=single)
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 
-    def wait(self, timeout: float | None = -1) -> bool:
-        """Block until every part has ended, at most `timeout` seconds (None or negative: for ever). True if so."""
-        return self._wait(at_most(timeout))
+    def wait(self, timeout: float | None = -1, return_when: str | None = None) -> Any:
+        """Block until every part has ended, at most `timeout` seconds (None or negative: for ever). True if so.
+
+        return_when: FIRST_COMPLETED, FIRST_EXCEPTION or ALL_COMPLETED of concurrent.futures. Then gives two sets of
+        AsyncResults, of the parts that have ended and of the others.
+        """
+        if return_when is None:
+            return self._wait(at_most(timeout))
+        self._wait_until(self._condition_of(return_when), at_most(timeout))
+        parts = self.split()
+        ended = {part for part in parts if part.done()}
+        return ended, set(parts) - ended
+
+    def _condition_of(self, return_when: str) -> Callable[[], bool]:
+        """Whether enough parts have ended. Raises ValueError."""
+        conditions: dict[str, Callable[[], bool]] = {
+            ALL_COMPLETED: self.done,
+            FIRST_COMPLETED: lambda: self.progress > 0,
+            FIRST_EXCEPTION: lambda: self.done() or self._some_failed(),
+        }
+        if return_when not in conditions:
+            raise ValueError(f"return_when must be one of {', '.join(conditions)}, not {return_when!r}")
+        return conditions[return_when]
+
+    def _some_failed(self) -> bool:
+        return self._pending.failed
+
+    def _wait_until(self, condition: Callable[[], bool], timeout_s: float | None) -> bool:
+        return condition() or self._session.wait_for_parts(self.requests(), condition, timeout_s)
 
     def ready(self) -> bool:
         """Whether every part has ended."""
@@ -61,20 +97,42 @@ class AsyncResult(CallFuture):
             raise RuntimeError(f"{self!r} has not ended; wait() first")
         return not self._pending.failed
 
-    def wait_interactive(self, interval: float = 0.1, timeout: float | None = -1) -> bool:
-        """`wait` under a progress bar that is redrawn every `interval` seconds."""
-        from tqdm.auto import tqdm  # costs 30 ms and is used at a prompt only
+    def wait_interactive(
+        self,
+        interval: float = 0.1,
+        timeout: float | None = -1,
+        widget: bool | None = None,
+        return_when: str | None = ALL_COMPLETED,
+    ) -> bool:
+        """`wait` under a progress bar, if it lasts and somebody can see it. Whether it ended in time.
 
-        timeout_s = at_most(timeout)
-        ends_at = None if timeout_s is None else time.monotonic() + timeout_s
-        with tqdm(total=len(self), desc=self._name, unit="tasks") as bar:
-            while not self._wait(interval) and (ends_at is None or time.monotonic() < ends_at):
-                bar.update(self.progress - bar.n)
-            bar.update(self.progress - bar.n)
-        return self.done()
+        interval: seconds between two looks at it. widget: whether the bar is a widget; by default in notebooks.
+        """
+        condition = self._condition_of(return_when or ALL_COMPLETED)
+        with Bar(len(self), self._unit, title=self._fname, stage=here(widget)) as bar:
+            return bar.wait(
+                lambda slice_s: self._wait_until(condition, slice_s),
+                lambda: self.progress,
+                at_most(timeout),
+                period_s=interval,
+            )
+
+    def wait_for_output(self, timeout: float | None = -1) -> bool:
+        """`wait`: what a part printed has come when its result has."""
+        return bool(self.wait(timeout))
+
+    @property
+    def sent(self) -> bool:
+        """Whether the arguments may be changed: they are copied when the call is made."""
+        return True
+
+    def wait_for_send(self, timeout: float | None = -1) -> None:
+        """Block until `sent`. Raises TimeoutError where that takes longer than `timeout` seconds."""
 
     def __await__(self) -> Generator[Any, None, Any]:
         return asyncio.wrap_future(self).__await__()
+
+    # --- stopping -----------------------------------------------------------------------------------------------------
 
     def abort(self) -> bool:
         """Withdraw what has not started: `cancel`. Raises RuntimeError where everything has ended."""
@@ -82,19 +140,38 @@ class AsyncResult(CallFuture):
             raise RuntimeError(f"{self!r} has ended; nothing is left to abort")
         return self.cancel()
 
+    def send_signal(self, sig: int | str) -> list[int]:
+        """Send a signal, by number or name, to the engines that have not answered; to which it was sent.
+
+        It strikes whatever runs there now. To interrupt this call and nothing else, use `interrupt`.
+        """
+        from hiersched.client.signals import signal_number
+
+        number = signal_number(sig)
+        waited = self._pending.missing() if self._pending.targets else []
+        return self._session.order(waited, "signal", number) if waited else []
+
     # --- results ------------------------------------------------------------------------------------------------------
 
-    def get(self, timeout: float | None = None, return_exceptions: bool | None = None) -> Any:
+    def get(
+        self, timeout: float | None = None, return_exceptions: bool | None = None, return_when: str | None = None
+    ) -> Any:
         """The result, or a list of results in the order of the targets.
 
         timeout: seconds, None or negative for ever. Raises TimeoutError naming who has not answered; the error of a
-        single target; CompositeError where any of several failed. return_exceptions: give errors, do not raise them.
+        single target; CompositeError where any of several failed; TaskCancelled where all was withdrawn; ClusterLost.
+        return_exceptions: give errors, do not raise them. return_when: with FIRST_EXCEPTION, errors are raised as soon
+        as there is one, and what has not come by then is missing.
         """
-        if not self._pending.done and not self._wait(at_most(timeout)):
+        if return_when == FIRST_EXCEPTION:
+            self._wait_until(self._condition_of(return_when), at_most(timeout))
+        elif not self._pending.done:
+            self._wait(at_most(timeout))
+        if not self._pending.done and not (return_when == FIRST_EXCEPTION and self._pending.failed):
             raise TimeoutError(self._late(timeout))
         if not self._pending.failed:
             return self._value()
-        if return_exceptions:
+        if self._return_exceptions if return_exceptions is None else return_exceptions:
             values = self._values()
             return values[0] if self._single else values
         error = self._error()
@@ -122,7 +199,7 @@ class AsyncResult(CallFuture):
         listed = [values] if self._single else values
         engines = [part["engine_id"] for part in self._parts()]
         if len(set(engines)) != len(engines) or len(listed) != len(engines):
-            raise ValueError(f"{self._name} has several results of one engine; use get()")
+            raise ValueError(f"{self._fname} has several results of one engine; use get()")
         return dict(zip(engines, listed, strict=True))
 
     @property
@@ -130,166 +207,153 @@ class AsyncResult(CallFuture):
         """get_dict()."""
         return self.get_dict()
 
+    def quorum(self, share: float = 0.99, timeout: float | None = None) -> Quorum:
+        """Wait until this share of the parts has answered, well or not; what they gave, and who is missing.
+
+        Raises QuorumNotReached, a TimeoutError that names the stragglers and holds what there is, if they have not
+        within `timeout` seconds; ValueError for a share that is none.
+        """
+        needed = needed_for(share, len(self))
+        reached = self._wait_until(lambda: self.progress >= needed, at_most(timeout))
+        quorum = Quorum(*self._so_far(), self._missing())
+        if not reached:
+            late = QuorumNotReached(f"{self._fname}: {share:.0%} did not answer within {timeout} s: {quorum}")
+            late.quorum = quorum
+            raise late
+        return quorum
+
+    def _missing(self) -> list[int]:
+        return sorted(self._pending.missing())
+
+    # --- errors -------------------------------------------------------------------------------------------------------
+
     def _value(self) -> Any:
         """The result of a request none of whose parts failed."""
-        outcomes = self._pending.outcomes
         if self._single:
-            return outcomes[0].value
-        values = [outcome.value for outcome in outcomes]
+            return self._value_at(0)
+        values = [self._value_at(place) for place in range(len(self._pending.outcomes))]
         return values if self._join is None else self._join(values)
-
-    def _values(self) -> list[Any]:
-        """One item per part, the error where it failed."""
-        return [outcome.value if outcome.error is None else outcome.error for outcome in self._pending.outcomes]
 
     def _first_error(self) -> BaseException | None:
         return self._error()
 
     def _error(self) -> Exception | None:
-        """What get() raises once everything has ended; None where nothing failed."""
+        """What get() raises; None where nothing failed."""
         pending = self._pending
         if not pending.failed:
             return None
         if self._single:
             return pending.outcomes[0].error
-        errors = {
-            engine: outcome.error
-            for engine, outcome in zip(pending.targets, pending.outcomes, strict=True)
-            if outcome.error is not None
-        }
-        message = f"{self._name} failed on {len(errors)} of {len(pending.targets)} engines: {describe_ids(errors)}"
-        good = [outcome.value if outcome.error is None else None for outcome in pending.outcomes]
-        return CompositeError(message, errors, good)
-
-    def _late(self, timeout: float | None) -> str:
-        """What a TimeoutError says."""
-        missing = [
-            engine
-            for engine, outcome in zip(self._pending.targets, self._pending.outcomes, strict=False)
-            if not outcome
-        ]
-        where = f"from engines {describe_ids(missing)} " if missing else ""
-        return f"{self._name}: no answer {where}within {timeout} s; it still runs, ask again"
+        results, errors = self._so_far()
+        keys = self._keys()
+        good = [results.get(key) for key in keys]
+        unit = "" if len(set(pending.targets)) == len(keys) else "part "
+        where = f"{len(errors)} of {len(keys)} {'engines' if not unit else 'parts'}: {describe_ids(errors)}"
+        if pending.cancelled:
+            kind = TaskInterrupted if any(isinstance(e, TaskInterrupted) for e in errors.values()) else TaskCancelled
+            return kind(f"{self._fname} was cancelled on {where}")
+        lost = next((error for error in errors.values() if isinstance(error, ClusterLost)), None)
+        if lost is not None:
+            gone = type(lost)(str(lost))
+            gone.errors, gone.results = errors, good
+            return gone
+        return CompositeError(f"{self._fname} failed on {where}", errors, good, unit)
 
     # --- parts --------------------------------------------------------------------------------------------------------
-
-    def __len__(self) -> int:
-        return len(self._pending.outcomes)
 
     def __iter__(self) -> Iterator[Any]:
         """Results in the order of the targets, each as soon as it is known. Raises the error of a failed one."""
         if self._single:
             raise TypeError("the result of a single engine cannot be iterated; use get()")
-        pending = self._pending
-        for position in range(len(pending.outcomes)):
-            if pending.outcomes[position] is None:
-                self._wait(None)
-            outcome = pending.outcomes[position]
-            if outcome.error is not None:
-                raise outcome.error
-            yield outcome.value
+        for place in range(len(self._pending.outcomes)):
+            self._wait_until(lambda place=place: self._pending.outcomes[place] is not None, None)
+            yield self._value_at(place)
+
+    def as_completed(
+        self, timeout: float | None = None, return_exceptions: bool | None = None
+    ) -> Iterator[tuple[int, Any]]:
+        """(engine id, result) of each part as it comes, whatever the order.
+
+        timeout: seconds from now in which all must have come, or TimeoutError is raised. return_exceptions: give errors
+        in the places of results, do not raise them.
+        """
+        ends_at = None if at_most(timeout) is None else time.monotonic() + timeout
+        give = self._return_exceptions if return_exceptions is None else return_exceptions
+        read = self._value_or_error if give else self._value_at
+        left = list(range(len(self._pending.outcomes)))
+        while left:
+            ready, left = split_by(lambda place: self._pending.outcomes[place] is not None, left)
+            for place in ready:
+                yield self._pending.targets[place], read(place)
+            given = len(self) - len(left)
+            left_s = None if ends_at is None else max(0.0, ends_at - time.monotonic())
+            if left and not self._wait_until(lambda given=given: self.progress > given, left_s):
+                raise TimeoutError(self._late(timeout))
+
+    def split(self) -> tuple[AsyncResult, ...]:
+        """One AsyncResult for each part, to be waited for apart; itself where there is but one."""
+        if len(self._pending.outcomes) == 1:
+            return (self,)
+        known: tuple[AsyncResult, ...] | None = self.__dict__.get("_split")
+        if known is None:
+            known = self._split = tuple(self._of([part], single=True) for part in self._all_parts())
+        return known
+
+    @classmethod
+    def join(cls, *async_results: AsyncResult) -> AsyncResult:
+        """Several results as one, with the parts of all. Raises ValueError for none."""
+        if not async_results:
+            raise ValueError("give at least one AsyncResult to join")
+        first = async_results[0]
+        if len(async_results) == 1:
+            return first
+        parts = [part for result in async_results for part in result._all_parts()]
+        return first._of(parts, single=False)
+
+    def _all_parts(self) -> list[tuple[Pending, int]]:
+        return [self._pending.part(place) for place in range(len(self._pending.outcomes))]
+
+    def _of(self, parts: list[tuple[Pending, int]], *, single: bool) -> AsyncResult:
+        made = AsyncResult(self._session, Selection(self._session, parts), name=self._fname, single=single)
+        made._return_exceptions, made._read = self._return_exceptions, self._read
+        return made
 
     def __getitem__(self, key: int | slice | str) -> Any:
         """By int or slice: results, TimeoutError while they are not all there. By name: metadata, at any time."""
         if isinstance(key, str):
-            parts = self._parts()
-            return parts[0][key] if self._single else [part[key] for part in parts]
+            return self._fact(key)
+        if not isinstance(key, (int, slice)):
+            raise TypeError(f"results are named by int or slice, facts by str, not by {type(key).__name__}")
         return self.get(0)[key]
 
-    def __getattr__(self, name: str) -> Any:
-        if name in FIELDS:
-            return self[name]
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    # --- output -------------------------------------------------------------------------------------------------------
 
-    def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *FIELDS]
+    @contextmanager
+    def stream_output(self) -> Iterator[None]:
+        """Within the block, show what the parts print and display as it comes, what came before included."""
+        with Stream(self._session, single=self._single).flowing(self._pending):
+            yield
 
-    def _parts(self) -> list[Metadata]:
-        pending = self._pending
-        return [describe_part(pending, position) for position in range(len(pending.outcomes))]
+    def add_output_callback(self, callback: OnOutput) -> Callable[[], None]:
+        """Call `callback(engine ids, outputs)` with what is printed or displayed from now on. What ends that.
 
-    @property
-    def metadata(self) -> Metadata | list[Metadata]:
-        """The facts about each part; those of the only part where the result is single."""
-        parts = self._parts()
-        return parts[0] if self._single else parts
+        It runs in the thread that receives. outputs: see hiersched.data.outputs.
+        """
+        return tell_output(self._session, self._pending, callback)
 
-    @property
-    def msg_ids(self) -> list[str]:
-        """One id per part."""
-        return [part["msg_id"] for part in self._parts()]
+    def display_outputs(self, groupby: str = "type", result_only: bool = False) -> None:
+        """Show what the parts printed, displayed and gave; what is the same for several engines is shown once.
 
-    @property
-    def progress(self) -> int:
-        """How many parts have ended, out of len(self)."""
-        return sum(outcome is not None for outcome in self._pending.outcomes)
-
-    def display_outputs(self, groupby: str = "type") -> None:
-        """Show what the parts printed and displayed. groupby: 'type', 'engine' or 'order'.
-
-        Raises TimeoutError while some parts have not ended, ValueError for another `groupby`.
+        groupby: 'type', 'engine' or 'order'. result_only: no output, only what cells gave. Raises TimeoutError while
+        some parts have not ended, ValueError for another `groupby`.
         """
         if not self.done():
             raise TimeoutError(self._late(0))
-        show_outputs(self._shown_parts(), single=self._single, groupby=groupby)
+        parts, values = self._shown_parts(), self._values()
+        show_outputs(parts, values, single=self._single, groupby=groupby, result_only=result_only)
 
     def _shown_parts(self) -> list[Metadata]:
-        """The parts, with what a cell's last expression gave among their outputs."""
-        parts = self._parts()
-        for part, value in zip(parts, self._values(), strict=True):
-            if isinstance(value, CellReply) and value.execute_result is not None:
-                part["outputs"] = [*part["outputs"], value.execute_result]
-        return parts
-
-    # --- time ---------------------------------------------------------------------------------------------------------
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the call was made; once it has ended, wall_time."""
-        if self.done():
-            return self.wall_time
-        return time.time() - min(part["submitted"] for part in self._parts()).timestamp()
-
-    @property
-    def serial_time(self) -> float:
-        """Seconds that the parts ran, added up: what one engine would have taken. TimeoutError before the end."""
-        return running_s(self._ended_parts())
-
-    @property
-    def wall_time(self) -> float:
-        """Seconds from making the call to having its last answer. TimeoutError before the end."""
-        return spanned_s(self._ended_parts())
-
-    def timedelta(
-        self,
-        start: datetime | list[datetime],
-        end: datetime | list[datetime],
-        start_key: Callable[[list[datetime]], datetime] = min,
-        end_key: Callable[[list[datetime]], datetime] = max,
-    ) -> float:
-        """Seconds between two of the times in the metadata; of lists, from the earliest to the latest."""
-        first = start_key(start) if isinstance(start, list) else start
-        last = end_key(end) if isinstance(end, list) else end
-        return (last - first).total_seconds()
-
-    def _ended_parts(self) -> list[Metadata]:
-        if not self.done():
-            raise TimeoutError(self._late(0))
         return self._parts()
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._name}: {self._state_text()}>"
-
-    def _state_text(self) -> str:
-        pending = self._pending
-        if not pending.done:
-            return f"pending, {self.progress} of {len(self)} done"
-        if not pending.failed:
-            return "finished"
-        if self._single:
-            return f"failed, {pending.outcomes[0].error}"
-        failed = [t for t, outcome in zip(pending.targets, pending.outcomes, strict=True) if outcome.error is not None]
-        return f"failed on engines {describe_ids(failed)}"
 
 
 def at_most(timeout: float | None) -> float | None:

@@ -1,9 +1,13 @@
-"""The blobs that a client's requests need: sent to the root once, kept while a request may ask for them again."""
+"""The blobs that a client's requests need: sent to the root once, kept while a request may ask for them again.
+
+The results of other tasks are among them, under names of their own: a task that takes one holds it here until it ends,
+in case all engines that had it are gone.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from hiersched.client.pending import Pending
@@ -12,19 +16,24 @@ from hiersched.limits import BLOBS_HELD_MAX
 from hiersched.protocol.messages import Blob, Digest, Missing, Want
 from hiersched.runtime.zmq_link import Uplink
 
+Source = Callable[[], Any]  # gives the blob, or None if it is not to be had
+
 
 class Supplies:
-    """What the root holds of ours, and what we hold for it. Used under the session's socket lock."""
+    """What the root holds of ours, and what we hold for it. Used under the session's lock."""
 
     def __init__(self, link: Uplink) -> None:
         self._link = link
         self._recent = BlobStore()
-        self._pinned: dict[Digest, list[Any]] = {}  # digest -> [blob, requests that need it]
+        self._pinned: dict[Digest, list[Any]] = {}  # digest -> [blob or its source, requests that need it]
         self._held: OrderedDict[Digest, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._pinned)
 
     def provide(self, pending: Pending, blobs: Mapping[Digest, Any]) -> None:
         """Keep what a request needs at hand until `release`, and send the root what it was not sent before."""
-        pending.digests = tuple(blobs)
+        pending.digests += tuple(blobs)
         for digest, data in blobs.items():
             pin = self._pinned.get(digest)
             if pin is None:
@@ -36,6 +45,11 @@ class Supplies:
                     self._held.popitem(last=False)
                 self._link.send(Blob(digest), (pin[0],))
 
+    def promise(self, pending: Pending, digest: Digest, source: Source) -> None:
+        """Have what a request may need at hand until `release`; it is only made when somebody asks for it."""
+        self._pinned.setdefault(digest, [source, 0])[1] += 1
+        pending.digests += (digest,)
+
     def release(self, pending: Pending) -> None:
         """A request is complete, and needs nothing any more."""
         for digest in pending.digests:
@@ -43,19 +57,25 @@ class Supplies:
             pin[1] -= 1
             if not pin[1]:
                 del self._pinned[digest]
+        pending.digests = ()
 
     def on_want(self, want: Want) -> None:
-        """The root, or somebody below it, has dropped these: send them again."""
+        """The root, or somebody below it, lacks these: send them again."""
         missing = []
         for digest in want.digests:
-            pin = self._pinned.get(digest)
-            blob = pin[0] if pin is not None else self._recent.get(digest)
+            blob = self._find(digest)
             if blob is None:
                 missing.append(digest)
             else:
                 self._link.send(Blob(digest), (blob,))
         if missing:
             self._link.send(Missing(missing))
+
+    def _find(self, digest: Digest) -> Any:
+        pin = self._pinned.get(digest)
+        if pin is None:
+            return self._recent.get(digest)
+        return pin[0]() if callable(pin[0]) else pin[0]
 
     def _keep(self, digest: Digest, data: Any) -> Any:
         blob = self._recent.get(digest)

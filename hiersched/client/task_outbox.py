@@ -1,37 +1,48 @@
-"""Load-balanced tasks on their way out: gathered into batches, held back while the root has as many as it takes."""
+"""Load-balanced tasks on their way out: gathered into batches, held back while the root has as many as it takes.
+
+Each batch tells the root how many results have come in, so that it can forget how those tasks ended. When nothing goes
+out for long, an empty batch tells it.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hiersched.client.pending import Pending
 from hiersched.client.supplies import Supplies
-from hiersched.limits import FLUSH_PERIOD_S
+from hiersched.limits import FLUSH_PERIOD_S, RESULTS_UNSEEN_MAX
 from hiersched.protocol.framing import Frame, batches
 from hiersched.protocol.messages import Task, Tasks
 from hiersched.runtime.zmq_link import Uplink
 
+# A task with its further frames, and the blobs that it needs and were not provided yet.
+Entry = tuple[Pending, Task, Sequence[Frame], Mapping[bytes, Any]]
+
 
 class TaskOutbox:
-    """Tasks that wait to be sent. in_flight_max: how many may be at the root.
+    """Tasks that wait to be sent. in_flight: at the root, at most in_flight_max; seen: results that have come in.
 
+    bind: completes a task that asks for something, right before it is sent.
     `put` may be called by any thread at any time; the rest under the session's lock.
     """
 
-    def __init__(self, link: Uplink, supplies: Supplies) -> None:
+    def __init__(self, link: Uplink, supplies: Supplies, bind: Callable[[Pending, Task], Task]) -> None:
         self.in_flight = 0
         self.in_flight_max = 0
+        self.seen = 0
+        self._seen_told = 0
         self._link = link
         self._supplies = supplies
-        self._waiting: deque[tuple[Pending, Task, Sequence[Frame], Mapping[bytes, Any]]] = deque()
+        self._bind = bind
+        self._waiting: deque[Entry] = deque()
         self._flushed_s = 0.0
+        self.put: Callable[[Entry], None] = self._waiting.append  # one step: no interrupt comes in between
 
-    def put(self, pending: Pending, task: Task, frames: Sequence[Frame], blobs: Mapping[bytes, Any]) -> None:
-        """One more task. blobs: what it needs and was not provided yet."""
-        self._waiting.append((pending, task, frames, blobs))
+    def __len__(self) -> int:
+        return len(self._waiting)
 
     @property
     def due(self) -> bool:
@@ -40,26 +51,39 @@ class TaskOutbox:
 
     @property
     def ready(self) -> bool:
-        """There are tasks, and the root has room for some."""
-        return bool(self._waiting) and self.in_flight < self.in_flight_max
+        """There are tasks, and the root has room for some; or it has not been told for long what has come in."""
+        if self._waiting:
+            return self.in_flight < self.in_flight_max
+        return self.seen - self._seen_told >= RESULTS_UNSEEN_MAX
 
     def flush(self) -> None:
         """Send as many as the root takes."""
         self._flushed_s = time.monotonic()
-        while self.ready:
-            tasks: list[Task] = []
-            frames: list[Frame] = []
-            for _ in range(min(len(self._waiting), self.in_flight_max - self.in_flight)):
-                pending, task, rest, blobs = self._waiting.popleft()
-                if pending.complete:  # withdrawn
-                    continue
-                if blobs:
-                    self._supplies.provide(pending, blobs)
-                tasks.append(task)
-                frames.extend(rest)
-            for which, whose in batches(tasks):
-                self._link.send(Tasks(tasks[which]), frames[whose])
-            self.in_flight += len(tasks)
+        while self._waiting and self.in_flight < self.in_flight_max:
+            self._send_some(min(len(self._waiting), self.in_flight_max - self.in_flight))
+        if self.seen - self._seen_told >= RESULTS_UNSEEN_MAX:
+            self._send([], ())
+
+    def _send_some(self, count: int) -> None:
+        tasks: list[Task] = []
+        frames: list[Frame] = []
+        for _ in range(count):
+            pending, task, rest, blobs = self._waiting.popleft()
+            if pending.complete:  # withdrawn
+                continue
+            if pending.terms is not None:
+                task = self._bind(pending, task)
+            if blobs:
+                self._supplies.provide(pending, blobs)
+            tasks.append(task)
+            frames.extend(rest)
+        for which, whose in batches(tasks):
+            self._send(tasks[which], frames[whose])
+        self.in_flight += len(tasks)
+
+    def _send(self, tasks: list[Task], frames: Sequence[Frame]) -> None:
+        self._link.send(Tasks(tasks, self.seen), frames)
+        self._seen_told = self.seen
 
     def waiting_among(self, ids: set[int]) -> list[Pending]:
         """Those of these requests that were not sent yet."""

@@ -2,18 +2,20 @@
 
 An engine that is told to stop gets SIGTERM, and SIGKILL if it is still there after STOP_TIMEOUT_S. One that ends
 unasked is replaced if the cluster restarts engines, or if a restart was asked for; at most RESTARTS_MAX times within
-RESTART_PERIOD_S, so that an engine that cannot live is given up.
+RESTART_PERIOD_S, so that an engine that cannot live is given up. An engine that ended together with its scheduler is
+replaced by whoever had started that scheduler.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from hiersched.core.effects import DOORBELL, Link, Signal, Spawn, link_of
 from hiersched.core.membership import Neighbour
 from hiersched.core.outbox import Outbox
-from hiersched.core.topology import Child, Host, TreePlan, children_of, plan_tree
+from hiersched.core.topology import LEAF_ENGINES_MIN, Child, Host, TreePlan, children_of, plan_tree, route
+from hiersched.kernels import bitset
 from hiersched.limits import (
     CHILDREN_MAX,
     ENGINES_MAX,
@@ -25,31 +27,74 @@ from hiersched.limits import (
 from hiersched.protocol import messages as m
 
 _SIGTERM, _SIGKILL = 15, 9
-FANOUT_OF_ADDED = 2
+_LEAVES_ADDED = 2  # over which engines are spread that are too many to be children of the root itself
+_NEVER_S = float("inf")
 
 
 class Births:
-    """Who was started here. ends_s: when somebody who was told to stop is to be killed; infinite if nobody was."""
+    """The processes below one scheduler. children: those that it has started or taken over.
+
+    ends_s: when somebody who was told to stop is to be killed; infinite if nobody was. expected: ranks of engines that
+    have ended and whose replacements have not come yet.
+    """
 
     def __init__(self, outbox: Outbox, plan: TreePlan, *, restarts: bool) -> None:
-        self.ends_s = float("inf")
+        self.ends_s = _NEVER_S
+        self.expected = 0
         self._outbox = outbox
-        self._plan = plan
+        self._plans = [plan]  # and those of what was added
         self._restarts = restarts
-        self._engines: dict[Link, Child] = {}
+        self.children: dict[Link, Child] = {}
         self._stopping: dict[Link, float] = {}  # when it is killed
         self._wanted: set[Link] = set()  # to be started again when they have ended
         self._history: dict[Link, deque[float]] = {}
 
+    # --- they are started ---------------------------------------------------------------------------------------------
+
     def start(self, first: int, last: int, level: int) -> None:
         """Start the children of the scheduler of ranks [first, last)."""
-        self._spawn(children_of(self._plan, first, last, level=level), None)
+        self._spawn(children_of(self._plans[0], first, last, level=level), None)
+
+    def grow(self, first: int, engines: int) -> int:
+        """At a root: start engines of ranks from `first` on. How many: all of them or none."""
+        last = first + engines
+        if last > ENGINES_MAX:
+            return 0
+        root = self._plans[0].hosts[0]
+        host = Host(root.name, engines, root.cores)
+        if engines > LEAF_ENGINES_MAX:
+            plan = plan_tree([host], first_rank=first)
+        else:  # children of the root as long as it has few, and else of leaves of their own: nothing to search for
+            crowded = len(self.children) + engines > LEAF_ENGINES_MAX
+            leaf_engines = max(LEAF_ENGINES_MIN, -(-engines // _LEAVES_ADDED)) if crowded else LEAF_ENGINES_MAX
+            plan = plan_tree([host], fanout=_LEAVES_ADDED, leaf_engines=leaf_engines, first_rank=first)
+        added = children_of(plan, first, last, level=0)
+        if len(self.children) + len(added) > CHILDREN_MAX:
+            return 0
+        self._plans.append(plan)
+        self._spawn(added, plan)
+        return engines
 
     def adopt(self, orphans: Iterable[Child]) -> None:
         """These are children here from now on."""
         for child in orphans:
-            if child.kind == "engine":
-                self._engines[link_of(child)] = child
+            self.children[link_of(child)] = child
+
+    def on_hello(self, link: Link) -> None:
+        """A child has come."""
+        child = self.children.get(link)
+        if child is not None and child.kind == "engine":
+            self.expected &= ~(1 << child.first)
+
+    def starting(self, present: Container[Link]) -> int:
+        """How many engines are being started, as far as is known here: those of children that have not come."""
+        return sum(child.last - child.first for link, child in self.children.items() if link not in present)
+
+    def _spawn(self, children: list[Child], plan: TreePlan | None) -> None:
+        self.children.update((link_of(child), child) for child in children)
+        self._outbox.add(Spawn(children, plan))
+
+    # --- they are ended -----------------------------------------------------------------------------------------------
 
     def carry_out(self, engines: list[Neighbour], order: m.Order, now: float) -> None:
         """Signal, stop or restart these engines."""
@@ -73,50 +118,48 @@ class Births:
         if late:
             self._outbox.add(Signal(late, _SIGKILL))
             for link in late:
-                self._stopping[link] = float("inf")
-        self.ends_s = min(self._stopping.values(), default=float("inf"))
+                self._stopping[link] = _NEVER_S
+        self.ends_s = min(self._stopping.values(), default=_NEVER_S)
 
-    def on_ended(self, link: Link, now: float) -> None:
-        """An engine has ended: start another in its place, if there is to be one."""
-        child = self._engines.get(link)
+    # --- they have ended ----------------------------------------------------------------------------------------------
+
+    def on_ended(self, link: Link, now: float, *, below: int = 0) -> None:
+        """A child has ended. Start others in the place of the engines that are to be replaced.
+
+        below: the engines of a child scheduler that have ended together with it.
+        """
+        told = self._stopping.pop(link, None) is not None
+        wanted = link in self._wanted
+        self._wanted.discard(link)
+        child = self.children.pop(link, None)
         if child is None:
             return
-        told = self._stopping.pop(link, None) is not None
-        again = link in self._wanted or (self._restarts and not told)
-        self._wanted.discard(link)
-        if again and self._may_restart(link, now):
-            self._outbox.counts["restarts"] += 1
-            self._spawn([child], None)
+        if child.kind == "scheduler":
+            ended = self._engines_on(child.host, below) if self._restarts else []
         else:
-            self._engines.pop(link)
-            self._history.pop(link, None)
+            ended = [child] if wanted or (self._restarts and not told) else []
+            self.expected &= ~(1 << child.first)
+        again = [engine for engine in ended if self._may_replace(engine, now)]
+        if again:
+            self._outbox.counts["restarts"] += len(again)
+            self._spawn(again, None)
 
-    def _may_restart(self, link: Link, now: float) -> bool:
+    def _engines_on(self, host: str, ranks: int) -> list[Child]:
+        """Those of these engines that run on a host, as they were planned."""
+        engines = []
+        for plan in self._plans:
+            planned = ranks & bitset.of_range(plan.first_ranks[0], plan.first_ranks[-1])
+            engines += [route(plan, rank)[-1] for rank in bitset.ranks_of(planned)]
+        return [engine for engine in engines if engine.host == host]
+
+    def _may_replace(self, engine: Child, now: float) -> bool:
+        """Whether not too many of this rank have ended lately. Then another is expected."""
+        link = link_of(engine)
         history = self._history.setdefault(link, deque())
         while history and history[0] < now - RESTART_PERIOD_S:
             history.popleft()
         if len(history) >= RESTARTS_MAX:
             return False
         history.append(now)
+        self.expected |= 1 << engine.first
         return True
-
-    def grow(self, first: int, engines: int, children: int) -> int:
-        """At a root with so many children: start engines of ranks from `first` on. How many: all of them or none."""
-        last = first + engines
-        host = self._plan.hosts[0]
-        if last > ENGINES_MAX:
-            return 0
-        crowded = children + engines > LEAF_ENGINES_MAX
-        leaf_engines = max(2, -(-engines // FANOUT_OF_ADDED)) if crowded and engines <= LEAF_ENGINES_MAX else None
-        plan = plan_tree([Host(host.name, engines, host.cores)], leaf_engines=leaf_engines, first_rank=first)
-        added = children_of(plan, first, last, level=0)
-        if children + len(added) > CHILDREN_MAX:
-            return 0
-        self._spawn(added, plan)
-        return engines
-
-    def _spawn(self, children: list[Child], plan: TreePlan | None) -> None:
-        for child in children:
-            if child.kind == "engine":
-                self._engines[link_of(child)] = child
-        self._outbox.add(Spawn(children, plan))

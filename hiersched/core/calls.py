@@ -59,9 +59,9 @@ class Calls:
                 self._outbox.send(child.link, call, frames)
             else:
                 self._send_share(entry, parts, child, share)
-        unknown &= ~self._orphans.ranks
-        if unknown:
-            self._pass_up(self.gather.lose(call.request, unknown, m.ENGINE_UNKNOWN, "there is no such engine"))
+        if unknown and unknown & ~self._orphans.ranks:
+            gone = unknown & ~self._orphans.ranks
+            self._pass_up(self.gather.lose(call.request, gone, m.ENGINE_UNKNOWN, "there is no such engine", now))
 
     def _send_share(self, entry: OpenRequest, parts: _PartsByRank, child: Neighbour, share: int) -> None:
         """Send a child its part of a call."""
@@ -86,7 +86,7 @@ class Calls:
             return "a request of this id is open already"
         return None
 
-    def on_arrival(self, child: Neighbour, holds: Collection[m.TaskId]) -> None:
+    def on_arrival(self, child: Neighbour, holds: Collection[m.TaskId], now: float) -> None:
         """An orphan has come, with what it holds: send it the rest of what it owes an answer to."""
         ranks = child.members
         for request, entry in list(self.gather.open.items()):
@@ -97,14 +97,15 @@ class Calls:
                 if entry.withdrawn:
                     self._outbox.send(child.link, m.Cancel([request], entry.interrupted))
             elif entry.withdrawn:
-                self._pass_up(self.gather.lose(request, share, m.CANCELLED, "cancelled before it started"))
+                self._pass_up(self.gather.lose(request, share, m.CANCELLED, "cancelled before it started", now))
             else:
                 call = entry.call
                 parts = _parts_by_rank(call, entry.frames, entry.targets) if call.parts else {}
                 self._send_share(entry, parts, child, share)
 
     def withdraw(self, link: Link, requests: Sequence[m.TaskId], *, running: bool) -> None:
-        """Cancel those of these requests that `link` asked for, wherever they have not started."""
+        """Cancel those of these requests that `link` asked for. running: even where they have started."""
+        told: dict[Link, list[m.TaskId]] = {}
         for request in requests:
             entry = self.gather.open.get(request)
             if entry is None or entry.asker != link:
@@ -113,18 +114,25 @@ class Calls:
             entry.interrupted |= running
             shares, _ = self._router.split(entry.pending)
             for child, _ in shares:
-                self._outbox.send(child.link, m.Cancel([request], running))
+                told.setdefault(child.link, []).append(request)
+        for child_link, theirs in told.items():
+            self._outbox.send(child_link, m.Cancel(theirs, running))
 
     # --- up -----------------------------------------------------------------------------------------------------------
 
-    def on_reply(self, reach: int, reply: m.Reply, frames: Sequence[Frame]) -> None:
+    def on_reply(self, reach: int, reply: m.Reply, frames: Sequence[Frame], now: float) -> None:
         """Gather what a child that answers for `reach` says."""
-        self._pass_up(self.gather.answer(reply, frames, reach))
+        self._pass_up(self.gather.answer(reply, frames, reach, now))
 
-    def on_lost(self, ranks: int, reason: str) -> None:
+    def on_lost(self, ranks: int, reason: str, now: float) -> None:
         """These engines are gone: nobody waits for them any more."""
-        for finished in self.gather.lose_everywhere(ranks, m.ENGINE_LOST, reason):
+        for finished in self.gather.lose_everywhere(ranks, m.ENGINE_LOST, reason, now):
             self._pass_up(finished)
+
+    def on_time(self, now: float) -> None:
+        """Answers that have waited long enough for others go ahead."""
+        for reply in self.gather.overdue(now):
+            self._pass_up(reply)
 
     def why(self, request: m.TaskId) -> tuple[str, int] | None:
         """(text, ranks that have not answered) of a call; None if it is not open here."""

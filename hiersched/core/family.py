@@ -12,65 +12,96 @@ from typing import TYPE_CHECKING, Any
 
 from hiersched.core.effects import PARENT, Close, Link, LinkDown, Received, link_of
 from hiersched.core.membership import Neighbour
+from hiersched.core.orphans import Estate
+from hiersched.core.topology import Child
 from hiersched.kernels import bitset
-from hiersched.limits import LINK_MESSAGES_MAX
+from hiersched.limits import CHILDREN_MAX, LINK_MESSAGES_MAX
 from hiersched.protocol import messages as m
 
 if TYPE_CHECKING:
     from hiersched.core.scheduler import SchedulerCore
-    from hiersched.core.topology import Child
 
 
 class Family:
-    """The children of `core`. facts: what each is told with its welcome. joined, left: engines not yet reported."""
+    """The children of `core`. facts: what each is told with its welcome.
+
+    joined, left: engines not yet reported. early: what those have said that wait for word of their scheduler's end.
+    """
 
     def __init__(self, core: SchedulerCore, facts: Mapping[str, Any]) -> None:
         self.joined = 0
         self.left = 0
+        self.early: dict[Link, list[Received]] = {}
         self._left_reason = ""
         self._core = core
         self._facts = dict(facts)
-        self._early: dict[Link, list[Received]] = {}
 
     # --- they come ----------------------------------------------------------------------------------------------------
 
     def on_hello(self, link: Link, hello: m.Hello, now: float) -> None:
-        """Take a child in. An orphan says what it holds, and is given the rest."""
+        """Take a child in, or say why not. An orphan says what it holds, and is given the rest."""
+        refusal = self._refusal(link, hello)
+        if refusal is not None:
+            self._core.refuse(link, refusal)
+        elif self._comes_early(link, hello):
+            self.early[link] = [Received(link, hello)]
+        else:
+            self._welcome(link, hello, now)
+
+    def hear_early(self, event: Received) -> None:
+        """One of `early` says more: keep that for later, within bounds."""
+        waiting = self.early[event.link]
+        waiting.append(event)
+        if len(waiting) > LINK_MESSAGES_MAX:
+            del self.early[event.link]
+            text = f"{LINK_MESSAGES_MAX} messages wait for word of its scheduler's end, as many as may"
+            self._core.refuse(event.link, m.Refused("CapacityError", text))
+
+    def _refusal(self, link: Link, hello: m.Hello) -> m.Refused | None:
+        holder = self._holder_of(link, hello)
+        if holder is not None and not self._comes_early(link, hello):
+            return m.Refused("PlanError", f"ranks {hello.first}..{hello.last - 1} are taken")
+        if len(self._core.membership.children) + len(self.early) >= CHILDREN_MAX:
+            return m.Refused("CapacityError", "this scheduler has all the children it may have")
+        return None
+
+    def _holder_of(self, link: Link, hello: m.Hello) -> Neighbour | Child | None:
+        """Who else stands for one of the ranks of whoever says hello."""
+        core = self._core
+        holder = core.membership.has_range(hello.first, hello.last)
+        if holder is not None or link in core.orphans:
+            return holder
+        return core.orphans.holder_of(hello.first, hello.last)
+
+    def _comes_early(self, link: Link, hello: m.Hello) -> bool:
+        """Whether its ranks are some of those of a scheduler that is not known to be gone: then it is an orphan."""
+        holder = self._holder_of(link, hello)
+        if holder is None:
+            return False
+        kind = holder.role if isinstance(holder, Neighbour) else holder.kind
+        return kind == "scheduler" and holder.first <= hello.first < hello.last <= holder.last
+
+    def _welcome(self, link: Link, hello: m.Hello, now: float) -> None:
         core = self._core
         child = Neighbour(link, hello.role, hello.uuid, hello.first, hello.last, hello.pid, heard_s=now)
-        orphan = link in core.orphans
         estate = None
-        if orphan:
-            estate, ranks = core.orphans.arrive(link)
+        if link in core.orphans:
+            estate, members = core.orphans.arrive(link)
             if child.role == "scheduler":
-                child.below = ranks
-                child.climbed = True
+                child.below = members
+                child.climbed = members != 0
         self.joined |= core.membership.add_child(child)
         core.router.rebuild(core.membership.children.values())
+        core.births.on_hello(link)
+        core.work.expected = core.births.expected
         known = core.membership.members & ~self.joined  # those that just joined are news to come
         facts = {**self._facts, "keep": not core.place.is_root}
         core.outbox.send(link, m.Welcome(0, bitset.to_wire(known), facts))
         if estate is not None:
-            holds = frozenset(hello.holds)
             core.work.adopt(estate.lost, child, hello.holds)
-            core.calls.on_arrival(child, holds)
-            if not estate.awaited:
-                core.work.settle_lost(estate.lost, sure=estate.sure, reason=estate.reason)
-
-    def waits(self, event: Received) -> bool:
-        """Whether this comes from an orphan whose scheduler is not known to be gone yet; then it is kept for later."""
-        link, message = event.link, event.message
-        if link not in self._early:
-            if type(message) is not m.Hello or message.role == "client":
-                return False
-            holder = self._core.membership.has_range(message.first, message.last)
-            if holder is None or holder.role != "scheduler" or not _below(message, holder):
-                return False
-            self._early[link] = []
-        waiting = self._early[link]
-        if len(waiting) < LINK_MESSAGES_MAX:
-            waiting.append(event)
-        return True
+            core.calls.on_arrival(child, frozenset(hello.holds), now)
+            core.ring()
+            self._settle(estate)
 
     # --- they change --------------------------------------------------------------------------------------------------
 
@@ -91,96 +122,105 @@ class Family:
 
     def on_failed(self, child: Child, reason: str, now: float) -> None:
         """A child never came: report its ranks as left, so that whoever waits for them learns why."""
-        self._report_left(bitset.of_range(child.first, child.last) & ~self._core.membership.members, reason)
-        self._core.births.on_ended(link_of(child), now)
+        core = self._core
+        self._report_left(bitset.of_range(child.first, child.last) & ~core.membership.members, reason)
+        core.births.on_ended(link_of(child), now)
+        core.work.expected = core.births.expected
 
     # --- they are lost ------------------------------------------------------------------------------------------------
 
     def on_down(self, event: LinkDown, now: float) -> None:
-        """A child is gone, or an orphan before it came here."""
+        """A child is gone, or an orphan before it came here. Its own children, if they live on, are ours."""
         core = self._core
+        self.early.pop(event.link, None)
+        known = [*core.membership.children, *core.orphans.links()] if event.orphans else ()
+        orphans = [child for child in event.orphans if link_of(child) not in known]
+        core.births.adopt(orphans)
+        if orphans:
+            core.outbox.counts["adoptions"] += 1
         if event.link in core.orphans:
-            self._lose_orphan(event.link, event.reason)
-            core.births.on_ended(event.link, now)
+            self._lose_orphan(event.link, event.reason, orphans, now)
         elif event.link in core.membership.children:
-            self.lose(event.link, event.reason, now, orphans=event.orphans)
-        elif event.orphans:
-            self._adopt_unknown(event)
+            self._lose(event.link, event.reason, orphans, now, ended=True)
+        elif orphans:
+            self._adopt_unknown(event.link, event.reason, orphans, now)
+        elif event.link in core.births.children:  # it was started, and had not been let in
+            self.on_failed(core.births.children[event.link], event.reason, now)
         self._replay(now)
 
-    def lose(self, link: Link, reason: str, now: float, *, orphans: Sequence[Child] = ()) -> None:
-        """Settle what a child still owed, so that no caller waits for it; what its orphans hold goes on."""
+    def lose(self, link: Link, reason: str, now: float) -> None:
+        """A child is gone, and all that was below it with it."""
+        self._lose(link, reason, (), now, ended=False)
+        self._replay(now)
+
+    def _lose(self, link: Link, reason: str, orphans: Sequence[Child], now: float, *, ended: bool) -> None:
+        """Settle what a child still owed, so that no caller waits for it; what its orphans hold goes on.
+
+        ended: its process has, on this host, and so have those below it that are no orphans.
+        """
         core = self._core
         child = core.membership.remove_child(link)
         if child is None:
             return
         core.router.rebuild(core.membership.children.values())
         core.blobs.forget_child(link)
-        core.surveys.forget_child(link)
-        core.orders.forget_child(link)
-        core.questions.forget_child(link)
+        core.inquiries.forget_child(link)
         core.receipts.forget_child(link)
-        self._end(child, reason, orphans)
-        core.outbox.add(Close(link))
-        core.births.on_ended(link, now)
-
-    def _end(self, child: Neighbour, reason: str, orphans: Sequence[Child]) -> None:
-        """What a lost child owed: its orphans may still hold it."""
-        core = self._core
-        estate = core.orphans.admit(child, orphans, reason)
+        estate, gone = core.orphans.admit(child, orphans, reason)
         core.membership.members |= core.orphans.ranks
-        core.births.adopt(orphans)
-        gone = child.reach
-        for orphan in orphans:
-            gone &= ~bitset.of_range(orphan.first, orphan.last)
-        if estate.awaited:
-            core.outbox.counts["adoptions"] += 1
-        else:
-            core.work.on_lost(child, reason)
-        core.calls.on_lost(gone, reason)
-        self._report_left(gone, reason)
+        core.outbox.add(Close(link))
+        core.births.on_ended(link, now, below=gone & child.below if ended else 0)
+        self._give_up(estate, gone, reason, now)
 
-    def _lose_orphan(self, link: Link, reason: str) -> None:
+    def _lose_orphan(self, link: Link, reason: str, orphans: Sequence[Child], now: float) -> None:
+        """An orphan is gone before it said hello; those it leaves are awaited in its place."""
         core = self._core
-        estate, ranks = core.orphans.lose(link)
-        core.membership.members &= ~ranks
-        core.calls.on_lost(ranks, reason)
-        self._report_left(ranks, reason)
-        if not estate.awaited:
-            core.work.settle_lost(estate.lost, sure=False, reason=estate.reason)
+        estate, gone = core.orphans.lose(link, orphans)
+        below = gone & core.membership.members
+        core.membership.members ^= below
+        core.births.on_ended(link, now, below=below)
+        self._give_up(estate, gone, reason, now)
 
-    def _adopt_unknown(self, event: LinkDown) -> None:
+    def _adopt_unknown(self, link: Link, reason: str, orphans: Sequence[Child], now: float) -> None:
         """The lost scheduler had never said hello here, but its children have started: they are ours now."""
-        first = min(child.first for child in event.orphans)
-        last = max(child.last for child in event.orphans)
-        lost = Neighbour(event.link, "scheduler", "", first, last, 0)
-        self._core.orphans.admit(lost, event.orphans, event.reason)
-        self._core.births.adopt(event.orphans)
+        core = self._core
+        started = core.births.children.get(link)
+        first = min(child.first for child in (started or orphans[0], *orphans))
+        last = max(child.last for child in (started or orphans[0], *orphans))
+        estate, gone = core.orphans.admit(Neighbour(link, "scheduler", "", first, last, 0), orphans, reason)
+        core.births.on_ended(link, now)
+        self._give_up(estate, gone & ~core.membership.members, reason, now)
+
+    def _give_up(self, estate: Estate, gone: int, reason: str, now: float) -> None:
+        """Nobody answers for these ranks any more."""
+        core = self._core
+        core.work.expected = core.births.expected
+        core.calls.on_lost(gone, reason, now)
+        estate.gone |= gone
+        self._settle(estate)
+
+    def _settle(self, estate: Estate) -> None:
+        """When all orphans have spoken or are gone: what nobody holds, and who is gone."""
+        if not estate.awaited:
+            self._core.work.settle_lost(estate.lost, sure=estate.sure, reason=estate.reason)
+            self._report_left(estate.gone, estate.reason)
 
     def _replay(self, now: float) -> None:
-        """Take in what orphans have said whose scheduler is now known to be gone."""
-        for link, waiting in list(self._early.items()):
+        """Hear those that came early and whose scheduler is now known to be gone."""
+        core = self._core
+        for link, waiting in list(self.early.items()):
             hello = waiting[0].message
             assert type(hello) is m.Hello
-            if self._core.membership.has_range(hello.first, hello.last) is None:
-                del self._early[link]
+            if self._comes_early(link, hello):
+                continue
+            del self.early[link]
+            if link in core.orphans:
                 for event in waiting:
-                    self._core.take(event, now)
+                    core.take(event, now)
+            else:  # it had ended already, or else it would be known as an orphan
+                core.refuse(link, m.Refused("PlanError", "it was given up together with its scheduler"))
 
-    # --- news ---------------------------------------------------------------------------------------------------------
-
-    def _report_left(self, gone: int, reason: str) -> None:
-        if gone:
-            self.joined &= ~gone
-            self.left |= gone
-            self._left_reason = reason
-
-    def take_news(self) -> m.Members:
-        """Who came and went since the last time."""
-        news = m.Members(bitset.to_wire(self.joined), bitset.to_wire(self.left), self._left_reason)
-        self.joined = self.left = 0
-        self._left_reason = ""
-        return news
+    # --- this scheduler's own parent is lost --------------------------------------------------------------------------
 
     def introduce(self, hello: m.Hello) -> None:
         """To a new parent: this scheduler, what it holds, who is below it; and again what the root may not have."""
@@ -191,9 +231,21 @@ class Family:
         core.outbox.send(PARENT, m.Members(bitset.to_wire(members), bitset.to_wire(absent), "it left meanwhile"))
         self.joined = self.left = 0
         core.blobs.ask_again(core.outbox)
+        core.relay.flush()
         core.receipts.send_again()
 
+    # --- news ---------------------------------------------------------------------------------------------------------
 
-def _below(hello: m.Hello, holder: Neighbour) -> bool:
-    """Whether this peer's ranks are some of those that another child stands for."""
-    return holder.first <= hello.first < hello.last <= holder.last
+    def _report_left(self, gone: int, reason: str) -> None:
+        """To be told above. Those of them that are there have come again."""
+        if gone:
+            self.joined = self.joined & ~gone | gone & self._core.membership.members
+            self.left |= gone
+            self._left_reason = reason
+
+    def take_news(self) -> m.Members:
+        """Who came and went since the last time."""
+        news = m.Members(bitset.to_wire(self.joined), bitset.to_wire(self.left), self._left_reason)
+        self.joined = self.left = 0
+        self._left_reason = ""
+        return news

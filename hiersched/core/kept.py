@@ -8,7 +8,7 @@ lost: what is not sent again must never look as if it had not run.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 from hiersched.kernels import bitset
@@ -30,66 +30,69 @@ class Kept:
         self.bytes = 0
         self._bytes_max = bytes_max
         self._results: deque[_KeptResults] = deque()  # the last is number results_sent
-        self._replies: OrderedDict[m.TaskId, _KeptReply] = OrderedDict()
+        self._bare = 0  # so many of the oldest of them have shrunk
+        self._replies: dict[m.TaskId, list[_KeptReply]] = {}  # of one request, in the order sent
+        self._notes: dict[m.TaskId, list[_KeptReply]] = {}  # those that have shrunk; all are older
 
     @property
     def held(self) -> int:
-        """Batches of results and replies that are kept."""
-        return len(self._results) + len(self._replies)
+        """Batches of results, and calls with replies, that are kept."""
+        return len(self._results) + len(self._notes) + len(self._replies)
 
     def add_results(self, batch: m.Results, frames: Sequence[Frame] = ()) -> None:
         """This batch is being sent."""
         size = sum([len(result.payload) for result in batch.results]) + sum([len(frame) for frame in frames])
         self.results_sent += 1
         self._results.append((batch, frames, size))
-        self._grow(size)
+        self.bytes += size
+        if self.bytes > self._bytes_max:
+            self._shrink()
 
     def add_reply(self, reply: m.Reply, frames: Sequence[Frame] = ()) -> None:
-        """This reply is being sent."""
+        """This reply is being sent; its request may have others, for other ranks."""
         size = sum([len(frame) for frame in frames])
-        self._replies[reply.request] = (reply, frames, size)
-        self._grow(size)
+        self._replies.setdefault(reply.request, []).append((reply, frames, size))
+        self.bytes += size
+        if self.bytes > self._bytes_max:
+            self._shrink()
 
     def on_ack(self, ack: m.Ack) -> None:
-        """The root has these."""
+        """The root has these. A call that is acknowledged has no further replies."""
         while self._results and self.results_sent - len(self._results) < ack.results:
             self.bytes -= self._results.popleft()[2]
+            self._bare = max(0, self._bare - 1)
         for request in ack.requests:
-            kept = self._replies.pop(request, None)
-            if kept is not None:
-                self.bytes -= kept[2]
+            self._notes.pop(request, None)
+            for _, _, size in self._replies.pop(request, ()):
+                self.bytes -= size
 
     def ids(self) -> list[m.TaskId]:
         """The requests and tasks whose answers are kept."""
-        return [*self._replies, *(result.id for batch, _, _ in self._results for result in batch.results)]
+        tasks = [result.id for batch, _, _ in self._results for result in batch.results]
+        return [*self._notes, *(request for request in self._replies if request not in self._notes), *tasks]
 
     def again(self) -> Iterator[tuple[m.Reply | m.Results, Sequence[Frame]]]:
         """All that is kept, to be sent over a new link, on which counting begins anew."""
         self.results_sent = len(self._results)
         for batch, frames, _ in self._results:
             yield batch, frames
-        for reply, frames, _ in self._replies.values():
-            yield reply, frames
+        for replies in (*self._notes.values(), *self._replies.values()):
+            for reply, frames, _ in replies:
+                yield reply, frames
 
-    def _grow(self, size: int) -> None:
-        """Make room: what is oldest and has a payload becomes a note. The newest always stays."""
-        self.bytes += size
-        if self.bytes <= self._bytes_max:
-            return
-        for place in range(len(self._results) - 1):
-            batch, _, held = self._results[place]
-            if held:
-                self._results[place] = (_without_payloads(batch), (), 0)
-                self.bytes -= held
-                if self.bytes <= self._bytes_max:
-                    return
-        for request in list(self._replies)[:-1]:
-            reply, _, held = self._replies[request]
-            if held:
-                self._replies[request] = (_without_answers(reply), (), 0)
-                self.bytes -= held
-                if self.bytes <= self._bytes_max:
-                    return
+    def _shrink(self) -> None:
+        """Make room: what is oldest becomes a note, results first. The newest batch and the newest call always stay."""
+        while self.bytes > self._bytes_max and self._bare < len(self._results) - 1:
+            batch, _, size = self._results[self._bare]
+            self._results[self._bare] = (_without_payloads(batch), (), 0)
+            self._bare += 1
+            self.bytes -= size
+        while self.bytes > self._bytes_max and len(self._replies) > 1:
+            request = next(iter(self._replies))
+            notes = self._notes.setdefault(request, [])
+            for reply, _, size in self._replies.pop(request):
+                notes.append((_without_answers(reply), (), 0))
+                self.bytes -= size
 
 
 def _without_payloads(batch: m.Results) -> m.Results:
@@ -98,7 +101,7 @@ def _without_payloads(batch: m.Results) -> m.Results:
     return m.Results(
         [
             m.Result(result.id, result.rank, result.duration_us, m.ANSWER_LOST, text, 0)
-            if result.code in (0, m.RAISED)
+            if result.code in (0, m.RAISED) or result.frames
             else result
             for result in batch.results
         ]

@@ -19,7 +19,10 @@ Link = bytes
 
 @dataclass(slots=True, eq=False)
 class Neighbour:
-    """A child or a client. below: the engines of a child scheduler's subtree, a bit set of ranks."""
+    """A child or a client. below: the engines of a child scheduler's subtree, a bit set of ranks.
+
+    range: all ranks that a child scheduler answers for.
+    """
 
     link: Link
     role: str
@@ -29,13 +32,18 @@ class Neighbour:
     pid: int
     below: int = 0
     heard_s: float = 0.0
-    session: int = 0
     load: float = 0.0  # tasks in flight, in engines' worth; kept by dispatch
     width: int = 0  # engines behind it, for dispatch
     tasks: set[int] = field(default_factory=set)  # task ids in flight there
     results_heard: int = 0  # messages of results that came over this link
+    unacknowledged: int = 0  # answers that the root has taken in and not acknowledged
     completed: int = 0  # calls and tasks that an engine has answered
     climbed: bool = False  # it came from a lost scheduler, and has not said yet who is left below it
+    range: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        if self.role == "scheduler":
+            self.range = bitset.of_range(self.first, self.last)
 
     @property
     def members(self) -> int:
@@ -47,7 +55,7 @@ class Neighbour:
         """The ranks it answers for, whether or not they are there now: who is gone is for a child scheduler to report,
         which may still hold its answer.
         """
-        return 1 << self.first if self.role == "engine" else bitset.of_range(self.first, self.last)
+        return 1 << self.first if self.role == "engine" else self.range
 
 
 class Membership:
@@ -74,7 +82,7 @@ class Membership:
         """A child scheduler's engines went and came, in this order. The (joined, left) that are news here."""
         left &= child.members
         stayed = child.members & ~left
-        joined &= bitset.of_range(child.first, child.last) & ~stayed
+        joined &= child.range & ~stayed
         child.below = stayed | joined
         child.width = child.below.bit_count()
         self.members = self.members & ~left | joined

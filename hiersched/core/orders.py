@@ -10,6 +10,7 @@ from hiersched.core.membership import Neighbour
 from hiersched.core.outbox import Outbox
 from hiersched.core.routing import Router
 from hiersched.kernels import bitset
+from hiersched.limits import INQUIRIES_OPEN_MAX
 from hiersched.protocol import messages as m
 
 CarryOut = Callable[[list[Neighbour], m.Order, float], None]
@@ -32,7 +33,10 @@ class Orders:
         self._carry_out = carry_out
 
     def on_order(self, link: Link, order: m.Order, now: float) -> None:
-        """Do it, or pass it on. Targets that are not there go without an answer."""
+        """Do it, or pass it on. Targets that are not there go without an answer; above the bound, all do."""
+        if len(self.open) >= INQUIRIES_OPEN_MAX or order.request in self.open:
+            self._outbox.send(link, m.Executed(order.request, (0, b"")))
+            return
         shares, _ = self._router.split(bitset.from_wire(order.targets))
         engines = [child for child, _ in shares if child.role == "engine"]
         entry = _OpenOrder(link, set(), 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hiersched.core.effects import Link
 from hiersched.core.outbox import Outbox
+from hiersched.limits import INQUIRIES_OPEN_MAX
 from hiersched.protocol import messages as m
 
 
@@ -16,6 +17,10 @@ class Questions:
 
     def pass_on(self, asker: Link, why: m.Why, child: Link) -> None:
         """Ask the child that has the task."""
+        if len(self.open) >= INQUIRIES_OPEN_MAX or why.request in self.open:
+            text = f"{INQUIRIES_OPEN_MAX} questions are open, as many as there may be: ask again later"
+            self._outbox.send(asker, m.Because(why.request, "unknown", text, (0, b"")))
+            return
         self.open[why.request] = (asker, child)
         self._outbox.send(child, why)
 

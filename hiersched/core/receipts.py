@@ -1,8 +1,9 @@
 """Who is told that the root has an answer.
 
-The root tells its child schedulers: how many of their batches of results it has taken in, and which calls. A scheduler
-in between passes that on in its children's own counts: with every batch that it sends up it remembers how many batches
-of each child were in. Acknowledgements are gathered: one for many answers. See docs/decisions/0008.
+The root tells its child schedulers how many of their batches of results it has taken in, and which calls they have
+answered in full. A scheduler in between passes that on in its children's own counts: when all that it has heard has
+gone up, it notes how many batches of each child that was, and by how many of its own they have gone: when the root has
+these, it has those. Acknowledgements are gathered: one for many answers. See docs/decisions/0008.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
+from hiersched.core.collectives import Gather
 from hiersched.core.effects import PARENT, Link
 from hiersched.core.kept import Kept
 from hiersched.core.membership import Membership, Neighbour
@@ -21,25 +23,35 @@ from hiersched.protocol.framing import Frame
 
 
 class Receipts:
-    """The answers that pass one scheduler. keeping: they are to be kept until the root has them."""
+    """The answers that pass one scheduler, to calls in `gather` and to tasks.
 
-    def __init__(self, outbox: Outbox, membership: Membership, *, is_root: bool) -> None:
+    keeping: they are to be kept until the root has them.
+    """
+
+    def __init__(self, outbox: Outbox, membership: Membership, gather: Gather, *, is_root: bool) -> None:
         self.kept = Kept()
         self.keeping = not is_root
         self._outbox = outbox
         self._membership = membership
+        self._gather = gather
         self._is_root = is_root
+        self._heard: dict[Link, int] = {}  # counts of children that have risen and are not noted or told yet
+        # Below the root:
         self._sent = 0  # batches of results sent up, over the present link
-        self._heard: dict[Link, int] = {}  # counts of children that have risen since the last batch went up
+        self._acked = 0  # of these, those that the root has
         self._passed: deque[tuple[int, dict[Link, int]]] = deque()  # (own count, counts of children in it)
         self._answered: dict[m.TaskId, int] = {}  # ranks of the calls whose replies went up
-        self._owed: dict[Link, list[m.TaskId]] = {}  # at the root: calls to acknowledge, by child
-        self._messages = self._bytes = 0  # at the root: taken in since the last acknowledgement
+        # At the root:
+        self._owed: dict[Link, list[m.TaskId]] = {}  # calls to acknowledge, by child
+        self._bytes = 0  # taken in since the last acknowledgement
+        self._full = False  # a child has as many answers unacknowledged as it may
 
     @property
     def due(self) -> bool:
-        """So much has come in that it should be acknowledged now."""
-        return self._messages >= ACK_MESSAGES_MAX or self._bytes >= ACK_BYTES_MAX
+        """There is something to do when nothing more waits to be heard: so much has come in, or all of it went up."""
+        if self._is_root:
+            return self._full or self._bytes >= ACK_BYTES_MAX
+        return bool(self._heard)
 
     # --- up -----------------------------------------------------------------------------------------------------------
 
@@ -49,32 +61,52 @@ class Receipts:
         if self._is_root:
             if child.role != "scheduler":
                 return
-            self._messages += 1
-            if frames:
-                self._bytes += sum([len(frame) for frame in frames])
+            self._take_in(child, frames)
+            self._bytes += sum([len(result.payload) for result in batch.results])
         self._heard[child.link] = child.results_heard
 
     def on_reply(self, child: Neighbour, request: m.TaskId, frames: Sequence[Frame]) -> None:
-        """A child's reply has been taken in."""
-        if self._is_root and child.role == "scheduler":
-            self._messages += 1
-            self._bytes += sum([len(frame) for frame in frames])
-            self._owed.setdefault(child.link, []).append(request)
+        """A child's reply has been gathered."""
+        if self._is_root:
+            if child.role != "scheduler":
+                return
+            self._take_in(child, frames)
+            if not self._gather.owes(request, child.reach):
+                self._owed.setdefault(child.link, []).append(request)
+        elif request not in self._answered and request not in self._gather.open:
+            self._outbox.send(child.link, m.Ack(0, [request]))  # it came again, and the root has said it has it
+
+    def _take_in(self, child: Neighbour, frames: Sequence[Frame]) -> None:
+        child.unacknowledged += 1
+        if child.unacknowledged >= ACK_MESSAGES_MAX:
+            self._full = True
+        for frame in frames:
+            self._bytes += len(frame)
 
     def results_sent(self, batch: m.Results, frames: Sequence[Frame]) -> None:
-        """A batch goes up to the parent, which covers all that was heard so far."""
+        """A batch goes up to the parent."""
         self._sent += 1
         if self.keeping:
             self.kept.add_results(batch, frames)
-        if self._heard:
-            self._passed.append((self._sent, self._heard))
-            self._heard = {}
 
     def reply_sent(self, reply: m.Reply, frames: Sequence[Frame], targets: int) -> None:
         """A reply goes up to the parent."""
-        self._answered[reply.request] = targets
+        self._answered[reply.request] = self._answered.get(reply.request, 0) | targets
         if self.keeping:
             self.kept.add_reply(reply, frames)
+
+    def on_drained(self) -> None:
+        """All that was heard has been passed on."""
+        if not self.due:
+            return
+        if self._is_root:
+            self.acknowledge()
+        elif self._sent > self._acked:
+            self._passed.append((self._sent, self._heard))
+            self._heard = {}
+        else:  # it all came again, and the root has it
+            self._tell_children(self._heard, {})
+            self._heard = {}
 
     # --- down ---------------------------------------------------------------------------------------------------------
 
@@ -82,26 +114,35 @@ class Receipts:
         """At the root: tell the child schedulers what it has."""
         heard, self._heard = self._heard, {}
         owed, self._owed = self._owed, {}
-        self._messages = self._bytes = 0
+        self._bytes, self._full = 0, False
         for link in sorted(heard.keys() | owed.keys()):
             child = self._membership.children.get(link)
             if child is not None:
+                child.unacknowledged = 0
                 self._outbox.send(link, m.Ack(child.results_heard, owed.get(link, [])))
 
     def on_ack(self, ack: m.Ack) -> None:
         """The root has these: tell the children that sent them."""
         self.kept.on_ack(ack)
+        self._acked = max(self._acked, ack.results)
         counts: dict[Link, int] = {}
         while self._passed and self._passed[0][0] <= ack.results:
             counts.update(self._passed.popleft()[1])
-        requests = [(request, self._answered.pop(request)) for request in ack.requests if request in self._answered]
+        answered = {request: self._answered.pop(request) for request in ack.requests if request in self._answered}
+        self._tell_children(counts, answered)
+
+    def _tell_children(self, counts: dict[Link, int], answered: dict[m.TaskId, int]) -> None:
+        """counts: of batches, by child; answered: the ranks of calls."""
         asked = 0
-        for _, targets in requests:
+        for targets in answered.values():
             asked |= targets
-        for child in self._membership.children.values():
-            theirs = [request for request, targets in requests if targets & child.reach] if asked & child.reach else []
-            if theirs or child.link in counts:
-                self._outbox.send(child.link, m.Ack(counts.get(child.link, 0), theirs))
+        for link, child in self._membership.children.items():
+            reach = child.reach if asked else 0
+            theirs = [request for request, ranks in answered.items() if ranks & reach] if asked & reach else []
+            if theirs or link in counts:
+                self._outbox.send(link, m.Ack(counts.get(link, 0), theirs))
+
+    # --- neighbours change --------------------------------------------------------------------------------------------
 
     def on_welcome(self, *, keep: bool) -> None:
         """The parent says whether answers have to be kept."""
@@ -111,11 +152,11 @@ class Receipts:
 
     def send_again(self) -> None:
         """Over a new link to a parent: all that is kept, with counts that begin anew."""
-        before = self._sent
         for message, frames in self.kept.again():
             self._outbox.send(PARENT, message, frames)
-        self._sent = self.kept.results_sent
-        self._passed = deque((count - before + self._sent, counts) for count, counts in self._passed)
+        told = self._sent - self.kept.results_sent
+        self._passed = deque((count - told, counts) for count, counts in self._passed)
+        self._sent, self._acked = self.kept.results_sent, 0
 
     def forget_child(self, link: Link) -> None:
         """A child is gone. Its name may come back, with counts that begin anew."""
@@ -126,7 +167,7 @@ class Receipts:
 
     def leftovers(self) -> int:
         """Answers that wait to be acknowledged."""
-        return len(self._passed) + len(self._answered) + self.kept.held
+        return len(self._passed) + len(self._answered) + len(self._heard) + len(self._owed) + self.kept.held
 
 
 def targets_of(reply: m.Reply) -> int:

@@ -1,7 +1,8 @@
 """Live output on its way up: held for a moment, so that equal pieces of several engines become one.
 
 A piece may join an equal one that waits only if nothing of its own engine was put behind that one: each engine's pieces
-keep their order. What waits for a request goes before its reply.
+keep their order. What waits goes before any reply or result, so that no piece comes after the end of its request. Whom
+a piece is for is settled when it comes: by the time it goes on, its request may have ended.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from collections.abc import Callable, Sequence
 
 from hiersched.core.effects import Link
 from hiersched.kernels import bitset
-from hiersched.limits import OUTPUT_FLUSH_S
+from hiersched.limits import OUTPUT_FLUSH_S, OUTPUT_WAITING_BYTES_MAX
 from hiersched.protocol import messages as m
 from hiersched.protocol.framing import Frame
 
 SendOutputs = Callable[[Link, m.Outputs, Sequence[Frame]], None]
-_Waiting = list[tuple[m.TaskId, int, Frame]]  # request, ranks, piece; in the order they came
+
+_NEVER_S = float("inf")
+_PIECE_BYTES = 256  # that a piece takes here beside its text, about
 
 
 class OutputRelay:
@@ -25,12 +28,13 @@ class OutputRelay:
     """
 
     def __init__(self, owner_of: Callable[[m.TaskId], Link | None], send: SendOutputs) -> None:
-        self.due_s = float("inf")
+        self.due_s = _NEVER_S
         self._owner_of = owner_of
         self._send = send
-        self._waiting: _Waiting = []
+        self._waiting: list[tuple[Link, m.TaskId, int, Frame]] = []  # owner, request, ranks, piece; as they came
+        self._bytes = 0
         self._places: dict[tuple[m.TaskId, bytes], int] = {}  # of the last equal piece
-        self._last: dict[tuple[m.TaskId, int], int] = {}  # of the last piece of a rank
+        self._last: dict[int, int] = {}  # place of the last piece of a rank
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -39,9 +43,12 @@ class OutputRelay:
         """Take in the pieces of a child that speaks for `reach`."""
         for piece, frame in zip(outputs.pieces, frames, strict=True):
             ranks = bitset.from_wire(piece.ranks) & reach
-            if ranks:
-                self._put(piece.request, ranks, frame)
-        if self._waiting and self.due_s == float("inf"):
+            owner = self._owner_of(piece.request) if ranks else None
+            if owner is not None:
+                self._put(owner, piece.request, ranks, frame)
+        if self._bytes > OUTPUT_WAITING_BYTES_MAX:
+            self.flush()
+        elif self._waiting and self.due_s == _NEVER_S:
             self.due_s = now + OUTPUT_FLUSH_S
 
     def flush(self) -> None:
@@ -49,29 +56,29 @@ class OutputRelay:
         if not self._waiting:
             return
         waiting, self._waiting = self._waiting, []
+        self._bytes = 0
         self._places.clear()
         self._last.clear()
-        self.due_s = float("inf")
+        self.due_s = _NEVER_S
         batches: dict[Link, tuple[list[m.Piece], list[Frame]]] = {}
-        for request, ranks, frame in waiting:
-            owner = self._owner_of(request)
-            if owner is not None:
-                pieces, frames = batches.setdefault(owner, ([], []))
-                pieces.append(m.Piece(request, bitset.to_wire(ranks)))
-                frames.append(frame)
+        for owner, request, ranks, frame in waiting:
+            pieces, frames = batches.setdefault(owner, ([], []))
+            pieces.append(m.Piece(request, bitset.to_wire(ranks)))
+            frames.append(frame)
         for owner, (pieces, frames) in batches.items():
             self._send(owner, m.Outputs(pieces), frames)
 
-    def _put(self, request: m.TaskId, ranks: int, frame: Frame) -> None:
+    def _put(self, owner: Link, request: m.TaskId, ranks: int, frame: Frame) -> None:
         key = (request, frame) if type(frame) is bytes else None  # a transport's frame is a large one: not compared
         place = None if key is None else self._places.get(key)
-        mine = [(request, rank) for rank in bitset.ranks_of(ranks)]
-        if place is not None and all(self._last.get(rank, -1) < place for rank in mine):
-            self._waiting[place] = (request, self._waiting[place][1] | ranks, frame)
+        last, listed = self._last, bitset.ranks_of(ranks)
+        if place is not None and all(last.get(rank, -1) < place for rank in listed):
+            self._waiting[place] = (owner, request, self._waiting[place][2] | ranks, frame)
         else:
             place = len(self._waiting)
-            self._waiting.append((request, ranks, frame))
+            self._waiting.append((owner, request, ranks, frame))
+            self._bytes += len(frame) + _PIECE_BYTES
             if key is not None:
                 self._places[key] = place
-        for rank in mine:
-            self._last[rank] = place
+        for rank in listed:
+            last[rank] = place

@@ -38,8 +38,8 @@ from hiersched.core.effects import (
     link_of,
 )
 from hiersched.core.family import Family
+from hiersched.core.inquiries import Inquiries
 from hiersched.core.membership import Membership
-from hiersched.core.metrics import Level
 from hiersched.core.orders import Orders
 from hiersched.core.orphans import Orphans
 from hiersched.core.outbox import Outbox
@@ -51,7 +51,6 @@ from hiersched.core.routing import Router
 from hiersched.core.surveys import Surveys
 from hiersched.core.topology import Child, TreePlan
 from hiersched.core.work import Work
-from hiersched.kernels import bitset
 from hiersched.limits import BEAT_PERIOD_S
 from hiersched.protocol import messages as m
 from hiersched.protocol.framing import Frame
@@ -65,13 +64,14 @@ class SchedulerCore:
     def __init__(self, place: Place, plan: TreePlan, facts: Mapping[str, Any] | None = None) -> None:
         self.place = place
         self.plan = plan
+        self._facts = dict(facts or {})
         self.membership = Membership()
         self.orphans = Orphans()
         self.outbox = Outbox()
         self.router = Router()
         self.blobs = BlobLedger(is_root=place.is_root)
-        self.receipts = Receipts(self.outbox, self.membership, is_root=place.is_root)
         self.calls = Calls(self.outbox, self.router, self.blobs, self.orphans, send_reply=self._send_reply)
+        self.receipts = Receipts(self.outbox, self.membership, self.calls.gather, is_root=place.is_root)
         self.work = Work(
             self.outbox, self.membership, self.blobs, is_root=place.is_root, send_results=self._send_results
         )
@@ -80,9 +80,10 @@ class SchedulerCore:
         self.orders = Orders(self.outbox, self.router, self.births.carry_out)
         self.questions = Questions(self.outbox)
         self.surveys = Surveys(self.outbox)
-        self.family = Family(self, facts or {})
+        self.inquiries = Inquiries(self)
+        self.family = Family(self, self._facts)
         self.clients = Clients(self)
-        self._messages_in = 0
+        self.messages_in = 0
         self._beat_s = 0.0
         self._wake_s = float("inf")
         self._name_handlers()
@@ -104,14 +105,18 @@ class SchedulerCore:
             m.Cancel: self._on_cancel,
             m.Blob: self._on_blob,
             m.Missing: self._on_missing,
-            m.Survey: self._on_survey,
+            m.Survey: self.inquiries.on_survey,
             m.Order: self._on_order,
-            m.Why: self._on_why,
+            m.Why: self.inquiries.on_why,
             m.Stop: self._on_stop,
             m.Beat: _ignore,
             m.Bye: self._on_bye,
         }
-        self._from_client = from_above | {m.Call: self._on_client_call, m.Grow: self._on_grow}
+        self._from_client = from_above | {
+            m.Call: self._on_client_call,
+            m.Grow: self._on_grow,
+            m.Hello: self._on_hello,
+        }
         self._from_parent = from_above | {
             m.Welcome: self._on_welcome,
             m.Refused: self._on_refused,
@@ -127,14 +132,16 @@ class SchedulerCore:
         }
         self._from_scheduler = self._from_engine | {
             m.Members: self._on_members,
-            m.Census: self._on_census,
+            m.Census: self.inquiries.on_census,
             m.Executed: self._on_executed,
-            m.Because: self._on_because,
+            m.Because: self.inquiries.on_because,
         }
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """What is to be done about `event`, in order. now: seconds, of a clock that never goes back."""
         self._on_event[type(event)](event, now)
+        if self.calls.gather.due_s < self._wake_s:
+            self._wake_by(self.calls.gather.due_s)
         return self.outbox.take()
 
     @property
@@ -162,6 +169,7 @@ class SchedulerCore:
         self._wake_s = float("inf")
         if now >= self.relay.due_s:
             self.relay.flush()
+        self.calls.on_time(now)
         if now >= self.births.ends_s:
             self.births.kill_late(now)
         if now >= self.work.next_deadline_s:
@@ -188,21 +196,23 @@ class SchedulerCore:
 
     def _on_link_down(self, event: LinkDown, now: float) -> None:
         if event.link == PARENT:
-            self._climb(event.reason)
+            self._climb(event.reason, now)
         elif event.link in self.membership.clients:
             self.clients.lose(event.link, stays=True)
         else:
             self.family.on_down(event, now)
 
-    def _climb(self, reason: str) -> None:
+    def _climb(self, reason: str, now: float) -> None:
         """The parent is gone: go on under the nearest ancestor."""
         place = self.place
-        self.relay.flush()
+        self.membership.heard_parent(now)
         self.outbox.add(Climb(reason))
         holds = [*self.work.holds_of(), *self.calls.gather.open, *self.receipts.kept.ids()]
         name = link_of(Child("scheduler", place.first, place.last, "", place.level)).decode()
-        hello = m.Hello(place.cluster, place.key, "scheduler", name, 0, "", place.first, place.last, holds)
-        self.family.introduce(hello)
+        pid, host = self._facts.get("pid", 0), self._facts.get("host", "")
+        self.family.introduce(
+            m.Hello(place.cluster, place.key, "scheduler", name, pid, host, place.first, place.last, holds)
+        )
 
     def _on_child_failed(self, event: ChildFailed, now: float) -> None:
         self.family.on_failed(event.child, event.reason, now)
@@ -218,15 +228,14 @@ class SchedulerCore:
             news = self.family.take_news()
             for link in self.membership.clients if self.place.is_root else [PARENT]:
                 self.outbox.send(link, news)
-        if self.receipts.due:
-            self.receipts.acknowledge()
+        self.receipts.on_drained()
 
     # --- who speaks ---------------------------------------------------------------------------------------------------
 
     def take(self, event: Received, now: float) -> None:
         """A message came in: let those who know about it act."""
         link, message = event.link, event.message
-        self._messages_in += 1
+        self.messages_in += 1
         membership = self.membership
         child = membership.children.get(link)
         if child is not None:
@@ -238,7 +247,8 @@ class SchedulerCore:
         elif link == PARENT and not self.place.is_root:
             handler = self._from_parent.get(type(message))
             membership.heard_parent(now)
-        elif self.family.waits(event):
+        elif link in self.family.early:
+            self.family.hear_early(event)
             return
         elif type(message) is m.Hello:
             handler = self._on_hello
@@ -254,7 +264,12 @@ class SchedulerCore:
 
     def _on_hello(self, link: Link, hello: m.Hello, frames: Sequence[Frame], now: float) -> None:
         """Take a child or a client in, or say why not."""
-        refusal = self.place.refusal(hello, self.membership)
+        if link in self.membership.clients:
+            if hello.role != "client":
+                self.outbox.counts["malformed"] += 1
+                return
+            self.clients.leave(link, stays=True)  # its connection had broken, and nobody has said so
+        refusal = self.place.refusal(hello)
         if refusal is not None:
             self.refuse(link, refusal)
         elif hello.role == "client":
@@ -309,7 +324,7 @@ class SchedulerCore:
     def ring(self) -> None:
         """Engines that were just told to drop something may be busy: make them look."""
         children = self.membership.children
-        told = [children.get(link) for link in self.outbox.told(m.Cancel)]
+        told = [children.get(link) for link in dict.fromkeys(self.outbox.told(m.Cancel))]
         engines = [child.link for child in told if child is not None and child.role == "engine"]
         if engines:
             self.outbox.add(Signal(engines, DOORBELL))
@@ -321,46 +336,19 @@ class SchedulerCore:
     def _on_grow(self, link: Link, grow: m.Grow, frames: Sequence[Frame], now: float) -> None:
         self.clients.grow(link, grow)
 
-    def _on_why(self, link: Link, why: m.Why, frames: Sequence[Frame], now: float) -> None:
-        """Say what keeps a task, or ask the child scheduler that has it."""
-        state, text, ranks, child = "unknown", "no task or call of this number is open", 0, None
-        call = self.calls.why(why.task)
-        task = self.work.why(why.task)
-        if call is not None:
-            state, (text, ranks) = "sent", call
-        elif task is not None:
-            state, text, ranks, child = task
-        if child is not None and self.membership.children[child].role == "scheduler":
-            self.questions.pass_on(link, why, child)
-        else:
-            self.outbox.send(link, m.Because(why.request, state, text, bitset.to_wire(ranks)))
-
     def _on_blob(self, link: Link, blob: m.Blob, frames: Sequence[Frame], now: float) -> None:
         self.blobs.on_blob(blob.digest, frames[0], self.outbox)
 
     def _on_missing(self, link: Link, missing: m.Missing, frames: Sequence[Frame], now: float) -> None:
         self.blobs.on_missing(missing.digests, self.outbox)
 
-    def _on_survey(self, link: Link, survey: m.Survey, frames: Sequence[Frame], now: float) -> None:
-        schedulers = [child.link for child in self.membership.schedulers()]
-        own = m.Census(survey.request, self.counters(), self._queues(bitset.from_wire(survey.targets)))
-        self.surveys.begin(link, survey, schedulers, own)
-
-    def _queues(self, targets: int) -> list[m.Queue]:
-        """What those engines have to do that are children of this scheduler."""
-        return [
-            m.Queue(child.first, self.calls.gather.owed_by(child.first), len(child.tasks), child.completed)
-            for child in self.membership.children.values()
-            if child.role == "engine" and targets >> child.first & 1
-        ]
-
     # --- answers, up --------------------------------------------------------------------------------------------------
 
     def _on_reply(self, link: Link, reply: m.Reply, frames: Sequence[Frame], now: float) -> None:
         child = self.membership.children[link]
         child.completed += 1
+        self.calls.on_reply(child.reach, reply, frames, now)
         self.receipts.on_reply(child, reply.request, frames)
-        self.calls.on_reply(child.reach, reply, frames)
 
     def _on_results(self, link: Link, batch: m.Results, frames: Sequence[Frame], now: float) -> None:
         child = self.membership.children[link]
@@ -410,27 +398,8 @@ class SchedulerCore:
     def _on_members(self, link: Link, news: m.Members, frames: Sequence[Frame], now: float) -> None:
         self.family.on_members(link, news)
 
-    def _on_census(self, link: Link, census: m.Census, frames: Sequence[Frame], now: float) -> None:
-        self.surveys.answer(link, census)
-
     def _on_executed(self, link: Link, executed: m.Executed, frames: Sequence[Frame], now: float) -> None:
         self.orders.on_executed(link, executed)
-
-    def _on_because(self, link: Link, because: m.Because, frames: Sequence[Frame], now: float) -> None:
-        self.questions.on_because(link, because)
-
-    def counters(self) -> list[Level]:
-        """What this scheduler has counted and holds, as a table of one level."""
-        counts = dict(self.outbox.counts)
-        counts["messages_in"] = self._messages_in
-        counts["messages_out"] = self.outbox.messages_out
-        counts["late"] = counts.get("late", 0) + self.calls.gather.late
-        counts["engines"] = sum(child.role == "engine" for child in self.membership.children.values())
-        counts["tasks_waiting"] = len(self.work.dispatcher)
-        counts["tasks_in_flight"] = len(self.work.dispatcher.flights) - len(self.work.dispatcher)
-        counts["requests_open"] = len(self.calls.gather.open)
-        counts["blob_bytes"] = self.blobs.store.bytes
-        return [(self.place.level, 1, counts, dict(counts))]
 
 
 def _ignore(link: Link, message: m.Message, frames: Sequence[Frame], now: float) -> None:

@@ -2,58 +2,85 @@
 
 A session is named by its client's link. An ordinary one ends with its client. A detached one goes on without: its
 answers and output are kept for whoever joins it next, under the same name, who is sent all of it again. What is kept is
-bounded; above, the oldest answers shrink to a note that they are lost.
+bounded: above, the oldest output goes first, then the oldest answers shrink to a note that they are lost; and of very
+many answers the oldest are forgotten.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from hiersched.core.effects import Link
 from hiersched.core.membership import Neighbour
 from hiersched.core.outbox import Outbox
 from hiersched.core.receipts import targets_of
 from hiersched.kernels import bitset
-from hiersched.limits import SESSION_BYTES_MAX, SESSIONS_DETACHED_MAX
+from hiersched.limits import SESSION_ANSWERS_MAX, SESSION_BYTES_MAX, SESSIONS_DETACHED_MAX
 from hiersched.protocol import messages as m
 from hiersched.protocol.framing import Frame, batches, split_frames
 
 _LOST = "its answer was dropped: the session had more than the root keeps for one that is detached"
 
 _Answer = tuple[m.Result | m.Reply, Sequence[Frame], int]  # and its bytes
+_Said = tuple[m.Outputs, Sequence[Frame], int]
 
 
-@dataclass(slots=True, eq=False)
-class _Store:
-    """What a detached session has been answered."""
+class Store:
+    """What a detached session has been answered, in the order that it was."""
 
-    answers: OrderedDict[m.TaskId, _Answer] = field(default_factory=OrderedDict)
-    outputs: list[tuple[m.Outputs, Sequence[Frame]]] = field(default_factory=list)
-    bytes: int = 0
+    __slots__ = ("_answers", "_bare", "_bytes", "_bytes_max", "_outputs")
 
-    def put(self, task: m.TaskId, answer: m.Result | m.Reply, frames: Sequence[Frame]) -> None:
-        """Keep an answer; the oldest that has a payload may shrink for it, the newest never."""
+    def __init__(self, bytes_max: int = SESSION_BYTES_MAX) -> None:
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._answers: deque[_Answer] = deque()
+        self._bare = 0  # so many of the oldest have shrunk
+        self._outputs: deque[_Said] = deque()
+
+    def put(self, answer: m.Result | m.Reply, frames: Sequence[Frame]) -> None:
+        """Keep an answer; older ones may shrink for it."""
         size = sum([len(frame) for frame in frames])
         if type(answer) is m.Result:
             size += len(answer.payload)
-        self.answers[task] = (answer, frames, size)
-        self.bytes += size
-        for old in list(self.answers)[:-1] if self.bytes > SESSION_BYTES_MAX else ():
-            kept, _, held = self.answers[old]
-            if held:
-                self.answers[old] = (_note_of(kept), (), 0)
-                self.bytes -= held
-            if self.bytes <= SESSION_BYTES_MAX:
-                break
+        self._answers.append((answer, frames, size))
+        self._bytes += size
+        if len(self._answers) > SESSION_ANSWERS_MAX:
+            self._bytes -= self._answers.popleft()[2]
+            self._bare = max(0, self._bare - 1)
+        self._shrink()
 
     def put_outputs(self, outputs: m.Outputs, frames: Sequence[Frame]) -> None:
-        """Keep output while there is room."""
+        """Keep output; older output, and older answers, may go for it."""
         size = sum([len(frame) for frame in frames])
-        if self.bytes + size <= SESSION_BYTES_MAX:
-            self.outputs.append((outputs, frames))
-            self.bytes += size
+        self._outputs.append((outputs, frames, size))
+        self._bytes += size
+        if len(self._outputs) > SESSION_ANSWERS_MAX:
+            self._bytes -= self._outputs.popleft()[2]
+        self._shrink()
+
+    def outputs(self) -> list[tuple[m.Outputs, Sequence[Frame]]]:
+        """All output that is kept."""
+        return [(outputs, frames) for outputs, frames, _ in self._outputs]
+
+    def results(self) -> list[tuple[m.Result, Sequence[Frame]]]:
+        """All results that are kept."""
+        return [(answer, frames) for answer, frames, _ in self._answers if type(answer) is m.Result]
+
+    def replies(self) -> list[tuple[m.Reply, Sequence[Frame]]]:
+        """All replies that are kept; a request may have several, for different ranks."""
+        return [(answer, frames) for answer, frames, _ in self._answers if type(answer) is m.Reply]
+
+    def _shrink(self) -> None:
+        """Make room. The newest answer always stays."""
+        while self._bytes > self._bytes_max and self._outputs:
+            self._bytes -= self._outputs.popleft()[2]
+        while self._bytes > self._bytes_max and self._bare < len(self._answers) - 1:
+            answer, _, size = self._answers[self._bare]
+            self._answers[self._bare] = (_note_of(answer), (), 0)
+            self._bare += 1
+            self._bytes -= size
 
 
 @dataclass(slots=True, eq=False)
@@ -64,7 +91,7 @@ class Session:
     number: int
     next: int = 1
     away: bool = False
-    store: _Store | None = None
+    store: Store | None = None
 
 
 class Sessions:
@@ -76,10 +103,8 @@ class Sessions:
         self._count = 0
 
     def refusal(self, hello: m.Hello, link: Link) -> m.Refused | None:
-        """Why this client may not come in; None if it may."""
+        """Why there is no session for this client; None if there is."""
         known = self.sessions.get(link)
-        if known is not None and not known.away and known.client.uuid != hello.uuid:
-            return m.Refused("NotAuthorised", "another client of this name is connected")
         detached = sum(session.store is not None for session in self.sessions.values())
         if hello.detached and (known is None or known.store is None) and detached >= SESSIONS_DETACHED_MAX:
             return m.Refused("CapacityError", f"the root keeps {SESSIONS_DETACHED_MAX} detached sessions already")
@@ -94,7 +119,7 @@ class Sessions:
         session.client = client
         session.away = False
         if detached and session.store is None:
-            session.store = _Store()
+            session.store = Store()
         return session
 
     def note_ids(self, link: Link, last: m.TaskId) -> None:
@@ -122,7 +147,7 @@ class Sessions:
         if session.store is not None:
             pieces = split_frames([result.frames for result in batch.results], frames)
             for result, piece in zip(batch.results, pieces, strict=True):
-                session.store.put(result.id, result, piece)
+                session.store.put(result, piece)
         if not session.away:
             self._outbox.send(link, batch, frames)
 
@@ -132,7 +157,7 @@ class Sessions:
         if session is None:
             return
         if session.store is not None:
-            session.store.put(reply.request, reply, frames)
+            session.store.put(reply, frames)
         if not session.away:
             self._outbox.send(link, reply, frames)
 
@@ -146,30 +171,29 @@ class Sessions:
         if not session.away:
             self._outbox.send(link, outputs, frames)
 
-    def answered(self, link: Link) -> list[tuple[m.TaskId, m.Ranks | None]]:
-        """(request, targets) and (task, None) of all whose answers are kept for a session."""
-        store = self.sessions[link].store
-        answers = store.answers.items() if store is not None else ()
-        return [
-            (task, bitset.to_wire(targets_of(answer)) if type(answer) is m.Reply else None)
-            for task, (answer, _, _) in answers
-        ]
-
-    def send_again(self, link: Link) -> None:
-        """All that is kept for the session that this client has joined."""
+    def answered(self, link: Link) -> list[tuple[m.TaskId, int | None]]:
+        """(request, ranks) and (task, None) of all answers that are kept for a session."""
         store = self.sessions[link].store
         if store is None:
-            return
-        for outputs, frames in store.outputs:
+            return []
+        replies = [(reply.request, targets_of(reply)) for reply, _ in store.replies()]
+        return [*replies, *((result.id, None) for result, _ in store.results())]
+
+    def send_again(self, link: Link) -> int:
+        """All that is kept for the session that this client has joined. How many results that is."""
+        store = self.sessions[link].store
+        if store is None:
+            return 0
+        for outputs, frames in store.outputs():
             self._outbox.send(link, outputs, frames)
-        results = [(answer, frames) for answer, frames, _ in store.answers.values() if type(answer) is m.Result]
+        results = store.results()
         all_frames = [frame for _, frames in results for frame in frames]
         listed = [result for result, _ in results]
         for these, theirs in batches(listed):
             self._outbox.send(link, m.Results(listed[these]), all_frames[theirs])
-        for answer, frames, _ in store.answers.values():
-            if type(answer) is m.Reply:
-                self._outbox.send(link, answer, frames)
+        for reply, frames in store.replies():
+            self._outbox.send(link, reply, frames)
+        return len(results)
 
 
 def _note_of(answer: m.Result | m.Reply) -> m.Result | m.Reply:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from hiersched.core.effects import Link
 from hiersched.core.metrics import Level, merge
 from hiersched.core.outbox import Outbox
+from hiersched.limits import INQUIRIES_OPEN_MAX
 from hiersched.protocol.messages import Census, Queue, Survey
 
 
@@ -28,7 +29,10 @@ class Surveys:
         self._outbox = outbox
 
     def begin(self, asker: Link, survey: Survey, schedulers: Iterable[Link], own: Census) -> None:
-        """Ask the child schedulers; `own` is what this one has to say."""
+        """Ask the child schedulers; `own` is what this one has to say, and all there is to hear above the bound."""
+        if len(self.open) >= INQUIRIES_OPEN_MAX or survey.request in self.open:
+            self._outbox.send(asker, own)
+            return
         entry = _OpenSurvey(survey.request, asker, set(schedulers), [own.levels], [*own.queues])
         self.open[survey.request] = entry
         for link in sorted(entry.awaited):
@@ -46,7 +50,7 @@ class Surveys:
 
     def forget_child(self, link: Link) -> None:
         """A child is gone: its subtree goes uncounted."""
-        for entry in list(self.open.values()):
+        for entry in [entry for entry in self.open.values() if link in entry.awaited]:
             entry.awaited.discard(link)
             self._finish(entry)
 

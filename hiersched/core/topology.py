@@ -58,10 +58,10 @@ class Host(msgspec.Struct, frozen=True):
 
 
 class TreePlan(msgspec.Struct, frozen=True):
-    """A tree of schedulers over engines of ranks 0..n-1.
+    """A tree of schedulers over n engines, of ranks 0..n-1 or, of a tree added to another, from a later rank on.
 
     hosts: the root's host, then the other hosts with engines. first_ranks: (hosts + 1,) first rank of each host, then
-    n. fanout: child schedulers of one scheduler, at most. leaf_engines: engines of one leaf scheduler, at most.
+    the one after the last. fanout: child schedulers of one scheduler, leaf_engines: engines of one leaf, at most both.
     depth: levels of schedulers, the root's included. schedulers: all of them. children_max: of the busiest scheduler.
     Predicted, from the request with `message_bytes` of payload in the root's hand to all replies in it: span_s, work_s,
     the longest chain of steps and the busiest host's CPU time over its cores, of a no-op on all engines; call_s, a
@@ -85,7 +85,7 @@ class TreePlan(msgspec.Struct, frozen=True):
     @property
     def engines(self) -> int:
         """Number of engines, n."""
-        return self.first_ranks[-1]
+        return self.first_ranks[-1] - self.first_ranks[0]
 
     @property
     def latency_s(self) -> float:
@@ -138,13 +138,14 @@ def plan_tree(
     fanout: int | None = None,
     leaf_engines: int | None = None,
     message_bytes: int = 1024,
+    first_rank: int = 0,
 ) -> TreePlan:
     """The cheapest tree over the slots of `hosts`, whose first runs the root (it may have no slots).
 
     fanout, leaf_engines: fix a number that would else be chosen. message_bytes: typical payload of a request.
-    Raises PlanError if there is no slot, a host is listed twice, or a number is out of its bounds.
+    first_rank: of its engines. Raises PlanError if there is no slot, a host is listed twice, a number is out of bounds.
     """
-    hosts = _checked(hosts, message_bytes)
+    hosts = _checked(hosts, message_bytes, first_rank)
     fanouts = _range("fanout", fanout, FANOUT_MIN, FANOUT_MAX)
     leaves = _range("leaf_engines", leaf_engines, LEAF_ENGINES_MIN, LEAF_ENGINES_MAX)
     sites = _sites(hosts)
@@ -157,7 +158,7 @@ def plan_tree(
     prediction = predict(_shape(hosts[0], sites, fanout, leaf_engines), costs, message_bytes)
     return TreePlan(
         hosts=hosts,
-        first_ranks=tuple(accumulate((host.slots for host in hosts), initial=0)),
+        first_ranks=tuple(accumulate((host.slots for host in hosts), initial=first_rank)),
         fanout=fanout,
         leaf_engines=leaf_engines,
         depth=_depth(hosts, fanout, leaf_engines),
@@ -183,32 +184,31 @@ def replan(
     """None while the running tree is still good for `hosts`, whose slots may have changed; else a fresh plan.
 
     Good: it has a scheduler on every host with engines, no leaf has outgrown its bound, and it costs at most a quarter
-    more than the fresh plan would. This margin keeps a cluster whose engines come and go from rebuilding its tree each
-    time. fanout, leaf_engines: as the plan was made with. Raises PlanError as `plan_tree` does, except that no slot at
-    all is no error: any tree is good for no engine.
+    more than the fresh plan would, so that a cluster whose engines come and go does not rebuild its tree each time.
+    fanout, leaf_engines: as the plan was made with. Raises PlanError as `plan_tree` does, but not for no slot at all:
+    any tree is good for no engine.
     """
     if not any(host.slots for host in hosts):
         return None
-    fresh = plan_tree(hosts, costs, fanout=fanout, leaf_engines=leaf_engines, message_bytes=plan.message_bytes)
+    size, first = plan.message_bytes, plan.first_ranks[0]
+    fresh = plan_tree(hosts, costs, fanout=fanout, leaf_engines=leaf_engines, message_bytes=size, first_rank=first)
     shape = _running_shape(plan, hosts)
-    if shape is None:
-        return fresh
-    cost_s = predict(shape, costs, plan.message_bytes).cost_s(costs)
-    return None if cost_s <= _REPLAN_ABOVE * fresh.cost_s else fresh
+    good = shape is not None and predict(shape, costs, size).cost_s(costs) <= _REPLAN_ABOVE * fresh.cost_s
+    return None if good else fresh
 
 
-def _checked(hosts: Sequence[Host], message_bytes: int) -> tuple[Host, ...]:
+def _checked(hosts: Sequence[Host], message_bytes: int, first_rank: int) -> tuple[Host, ...]:
     """The root's host and the others with slots. Raises PlanError for what no tree can satisfy."""
     engines = sum(host.slots for host in hosts)
     if engines == 0:
         raise PlanError("no host has a slot, so there is nothing to plan: give at least one engine")
-    if engines > ENGINES_MAX:
-        raise PlanError(f"{engines} engines are more than the {ENGINES_MAX} of one cluster")
+    if first_rank + engines > ENGINES_MAX:
+        raise PlanError(f"{first_rank + engines} engines are more than the {ENGINES_MAX} of one cluster")
     name, times = Counter(host.name for host in hosts).most_common(1)[0]
     if times > 1:
         raise PlanError(f"host {name!r} is listed {times} times: list it once, with all its slots")
-    if message_bytes < 0:
-        raise PlanError(f"message_bytes is {message_bytes}: give 0 or more")
+    if message_bytes < 0 or first_rank < 0:
+        raise PlanError(f"message_bytes is {message_bytes}, first_rank is {first_rank}: give 0 or more")
     return (hosts[0], *(host for host in hosts[1:] if host.slots))
 
 
@@ -308,9 +308,9 @@ def route(plan: TreePlan, rank: int) -> list[Child]:
 
     Raises Bug if the plan has no such rank.
     """
-    if not 0 <= rank < plan.engines:
-        raise Bug(f"rank {rank} of {plan.engines} engines")
     node, path = _root(plan), []
+    if not node.first <= rank < node.last:
+        raise Bug(f"rank {rank} of engines [{node.first}, {node.last})")
     while node.groups or node.widths:
         node = _below(plan, node, rank)
         path.append(_scheduler_child(plan, node))
@@ -335,7 +335,8 @@ def _root(plan: TreePlan) -> _Scheduler:
     hosts = len(plan.hosts) - start
     if hosts == 1 and start == 0:
         return _head(plan, 0, level=0)
-    return _Scheduler(0, start, len(plan.hosts), 0, plan.engines, True, upper_widths(hosts, plan.fanout))
+    first, last = plan.first_ranks[0], plan.first_ranks[-1]
+    return _Scheduler(0, start, len(plan.hosts), first, last, True, upper_widths(hosts, plan.fanout))
 
 
 def _head(plan: TreePlan, host: int, level: int) -> _Scheduler:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import msgspec
+
+_RED, _NORMAL = "\033[0;31m", "\033[0m"
 
 
 class Cell(msgspec.Struct, array_like=True, frozen=True):
@@ -15,11 +18,65 @@ class Cell(msgspec.Struct, array_like=True, frozen=True):
 
 
 class CellReply(msgspec.Struct, array_like=True, frozen=True):
-    """How a cell ended. execute_result: {"data": mime bundle, "metadata": {...}} of its last expression, if any."""
+    """How a cell ended: ipyparallel's ExecuteReply.
+
+    execute_result: {"data": mime bundle, "metadata": {...}} of its last expression, if any. metadata: the client's
+    facts about the part of the call that it answers, also as items and attributes of the reply; an engine knows none.
+    """
 
     execution_count: int
     execute_result: dict[str, Any] | None
+    metadata: dict[str, Any] = {}
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The mime bundle of the last expression; empty if there is none."""
+        return {} if self.execute_result is None else dict(self.execute_result["data"])
+
+    @property
+    def source(self) -> str:
+        """Of the last expression, where its display says so."""
+        return "" if self.execute_result is None else str(self.execute_result.get("source", ""))
+
+    def display(self) -> None:
+        """Show the last expression where IPython runs; elsewhere print it."""
+        if "IPython" in sys.modules:
+            from IPython.display import display
+
+            display(self)  # type: ignore[no-untyped-call]
+        else:
+            print(self._plain_text())
+
+    def __getitem__(self, key: str) -> Any:
+        return self.metadata[key]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name not in self.metadata:
+            raise AttributeError(name)
+        return self.metadata[name]
+
+    def _repr_mimebundle_(self, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What a notebook shows: the last expression, labelled with its engine."""
+        data = self.data
+        if "text/plain" in data:
+            data["text/plain"] = self._plain_text()
+        return data, {} if self.execute_result is None else dict(self.execute_result["metadata"])
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(self._plain_text())
+
+    def _plain_text(self) -> str:
+        """The last expression as `Out[engine:count]: text`, in colour where IPython uses colours."""
+        text = self.data.get("text/plain", "")
+        if not text:
+            return ""
+        label = f"Out[{self.metadata.get('engine_id', '?')}:{self.execution_count}]: "
+        interactive = sys.modules.get("IPython")
+        shell = interactive.get_ipython() if interactive is not None else None
+        if shell is not None and shell.colors.lower() != "nocolor":
+            label = f"{_RED}{label}{_NORMAL}"
+        return f"{label}\n{text}" if "\n" in text and not text.startswith("\n") else label + text
 
     def __repr__(self) -> str:
-        shown = "" if self.execute_result is None else self.execute_result["data"].get("text/plain", "")
+        shown = self.data.get("text/plain", "")
         return f"<cell {self.execution_count}: {shown}>" if shown else f"<cell {self.execution_count}>"

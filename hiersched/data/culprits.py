@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from hiersched.data.pickles import PROTOCOL, pickler_for
+from hiersched.data.pickles import PROTOCOL, ReduceResult, pickler_for
 from hiersched.data.snapshots import global_names
 from hiersched.errors import PackError
 
@@ -26,12 +26,14 @@ PARTS_MAX = 100_000  # looked at in one object
 _Parts: TypeAlias = Iterable[tuple[str, Any]]  # each with the step that leads to it
 
 
-def explain(place: str, value: Any, error: Exception, *, by_value: bool = False) -> PackError:
+def explain(
+    place: str, value: Any, error: Exception, *, by_value: bool = False, reduce_result: ReduceResult | None = None
+) -> PackError:
     """The error that says what in `value`, which sits at `place` and failed with `error`, cannot be pickled."""
     path: list[str] = []
     seen = {id(value)}
     while len(path) < DEPTH_MAX:
-        step, part, cause = _failing_part(value, by_value=by_value)
+        step, part, cause = _failing_part(value, by_value=by_value, reduce_result=reduce_result)
         if cause is None or id(part) in seen:
             break
         path.append(step)
@@ -41,10 +43,12 @@ def explain(place: str, value: Any, error: Exception, *, by_value: bool = False)
     return PackError(f"{where} is a {_kind_of(value)}, which cannot be pickled: {type(error).__name__}: {error}")
 
 
-def failure_of(value: Any, *, by_value: bool) -> Exception | None:
+def failure_of(value: Any, *, by_value: bool, reduce_result: ReduceResult | None = None) -> Exception | None:
     """What pickling `value` raises; None if it succeeds."""
     try:
-        pickler_for(by_value)(_Nowhere(), PROTOCOL, buffer_callback=lambda buffer: False).dump(value)
+        pickler = pickler_for(by_value)(_Nowhere(), PROTOCOL, buffer_callback=lambda buffer: False)
+        pickler.reduce_result = reduce_result
+        pickler.dump(value)
     except Exception as error:
         return error
     return None
@@ -57,16 +61,19 @@ class _Nowhere:
         """Forget the data."""
 
 
-def _failing_part(value: Any, *, by_value: bool) -> tuple[str, Any, Exception | None]:
+def _failing_part(
+    value: Any, *, by_value: bool, reduce_result: ReduceResult | None
+) -> tuple[str, Any, Exception | None]:
     """The first part that cannot be pickled, the step to it and its error; no error if every part can."""
+    fails = functools.partial(failure_of, by_value=by_value, reduce_result=reduce_result)
     parts = list(islice(_parts_of(value, by_value=by_value), PARTS_MAX))
-    if failure_of([part for _, part in parts], by_value=by_value) is None:
+    if fails([part for _, part in parts]) is None:
         return "", None, None
     while len(parts) > 1:
         first, second = parts[: len(parts) // 2], parts[len(parts) // 2 :]
-        parts = second if failure_of([part for _, part in first], by_value=by_value) is None else first
+        parts = second if fails([part for _, part in first]) is None else first
     step, part = parts[0]
-    return step, part, failure_of(part, by_value=by_value)
+    return step, part, fails(part)
 
 
 def _kind_of(value: Any) -> str:

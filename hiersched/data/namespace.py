@@ -7,12 +7,14 @@ its own. The namespace is the one that cells run in and that functions from a no
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
-from hiersched.data.outcomes import pack_outcome_error
+from hiersched.data.outcomes import code_of, pack_outcome_error
 from hiersched.data.pickles import Buffer
+from hiersched.protocol.messages import UNMET
 
 user_namespace: dict[str, Any] = {}
 
@@ -49,43 +51,61 @@ def _evaluate(name: str) -> Any:
         return eval(name, user_namespace)
 
 
+def clear() -> None:
+    """Empty the user namespace but for what IPython has in every one, where it runs."""
+    interactive = sys.modules.get("IPython")
+    shell = interactive.get_ipython() if interactive is not None else None
+    if shell is None:
+        user_namespace.clear()
+    else:
+        shell.reset(new_session=False)
+
+
 class ChunkResults(NamedTuple):
     """What a chunk of a map gives back.
 
-    results: one per item, None where it failed; failures: (position within the chunk, outcome frame of the error).
+    results: one per item, None where it failed; failures: (position within the chunk, frames of the error's outcome).
     """
 
     results: list[Any]
-    failures: list[tuple[int, Buffer]]
+    failures: list[tuple[int, list[Buffer]]]
 
 
-def mapper(function: Callable[..., Any], /) -> Callable[..., ChunkResults]:
-    """The function that maps `function` over chunks. Being one, it is kept on engines as functions are."""
+def mapper(function: Callable[..., Any], /, *, strict: bool = False) -> Callable[..., ChunkResults]:
+    """The function that maps `function` over chunks. Being one, it is kept on engines as functions are.
+
+    strict: an item that raises fails the whole chunk, so that it can be tried again elsewhere.
+    """
 
     def run_chunk(*columns: Iterable[Any]) -> ChunkResults:
         return map_chunk(function, *columns)
 
-    return run_chunk
+    def run_whole_chunk(*columns: Iterable[Any]) -> ChunkResults:
+        return ChunkResults(list(map(function, *columns)), [])
+
+    return run_whole_chunk if strict else run_chunk
 
 
 def map_chunk(function: Callable[..., Any], /, *columns: Iterable[Any]) -> ChunkResults:
     """Call `function` on each item, or on the items side by side of several columns, as `map` would.
 
     An item that raises is noted and the others still run. What is not an Exception (an interrupt, an exit) ends the
-    chunk.
+    chunk, and so does UnmetDependency: the chunk belongs on another engine.
     """
     single = len(columns) == 1
     waiting: Iterator[Any] = iter(columns[0]) if single else zip(*columns, strict=False)
     call = function if single else partial(_spread, function)
     results: list[Any] = []
-    failures: list[tuple[int, Buffer]] = []
+    failures: list[tuple[int, list[Buffer]]] = []
     append = results.append
     while True:
         try:
             for item in waiting:
                 append(call(item))
         except Exception as error:
-            failures.append((len(results), pack_outcome_error(error, started=0.0, ended=0.0)[0]))
+            if code_of(error) == UNMET:
+                raise
+            failures.append((len(results), pack_outcome_error(error, started=0.0, ended=0.0).whole))
             append(None)
         else:
             return ChunkResults(results, failures)

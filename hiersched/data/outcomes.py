@@ -2,59 +2,71 @@
 
     frame 0: the head: msgpack, with a small value's pickle inside
     frame 1..: a large value's pickle, and the large buffers that left it
+    then, or beside it: its reports, a frame each
 
-A client reads the head at once and the value when it is asked for. Tracebacks are formatted on the engine; lines of
-source that only the client has (a notebook's cells) are filled in there.
+What is the engine's own (times, value) is in the head; an error and what was printed are reports, for equal engines
+have them in common. A client reads the head at once and the value when it is asked for. Tracebacks are formatted on the
+engine; lines of source that only the client has (a notebook's cells) are filled in there.
 """
 
 from __future__ import annotations
 
-import linecache
 import os
-import re
+import sys
 import traceback
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal
 
 import msgspec
-from msgspec.structs import astuple, replace
 
 from hiersched.data.culprits import explain
+from hiersched.data.outputs import MimeBundle, Output, displayed, printed_text
 from hiersched.data.pickles import Buffer, Pickled, dump, dump_whole, load
-from hiersched.errors import HierschedError, PackError, ProtocolError, RemoteError
-from hiersched.limits import INLINE_BYTES_MAX
-
-MimeBundle: TypeAlias = dict[str, Any]
+from hiersched.data.reports import Failure, Report, pack_failure, pack_printed, read_report, remote_error
+from hiersched.errors import HierschedError, PackError, ProtocolError, RemoteError, UnmetDependency
+from hiersched.limits import FRAME_BYTES_MAX, INLINE_BYTES_MAX, RESULT_GIVEN_BYTES_MAX
+from hiersched.protocol.messages import INTERRUPTED, RAISED, UNMET
 
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # where the files of hiersched lie
-_FRAME_WITHOUT_SOURCE = re.compile(r'[ |+]*File "(?P<file>.+)", line (?P<line>\d+), in .+')
-_INTEGER_MAX = 2**63  # magnitude that msgpack holds
-
-
-class _Failure(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    ename: str
-    evalue: str
-    traceback: list[str]
-    pickled: bytes = b""
 
 
 class _Head(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """body: the value's pickle; empty for None, which most calls return; None if it is frame 1 or there is no value."""
+    """body: the value's pickle; empty for None, which most calls return; None if it is frame 1 or there is no value.
+
+    frames: how many follow that are the outcome's own. reports: how many go with it.
+    """
 
     started: float
     ended: float
     pid: int
     body: bytes | None
     cuts: Sequence[int] = ()
-    failure: _Failure | None = None
-    stdout: str = ""
-    stderr: str = ""
-    outputs: Sequence[MimeBundle] = ()
+    frames: int = 0
+    failed: bool = False
+    reports: int = 0
 
 
-_encode = msgspec.msgpack.Encoder(enc_hook=repr).encode  # repr: outputs are for people to look at
+_encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Head).decode
 _NOTHING = _Head(0.0, 0.0, 0, b"")
+
+
+class PackedOutcome(msgspec.Struct, gc=False):
+    """An outcome as it leaves its engine.
+
+    frames: its own; those after the first alias the value's memory: they must be sent or copied before code that may
+    change it runs. reports: what equal engines may have in common, a frame each. code: 0, or what the user's code
+    raised: UNMET for an UnmetDependency, INTERRUPTED for a KeyboardInterrupt, RAISED for anything else.
+    """
+
+    frames: list[Buffer]
+    reports: Sequence[bytes] = ()
+    code: int = 0
+
+    @property
+    def whole(self) -> list[Buffer]:
+        """All frames, as `unpack_outcome` takes them."""
+        return [*self.frames, *self.reports]
 
 
 class Outcome:
@@ -62,22 +74,23 @@ class Outcome:
 
     ok: whether it returned. error: a RemoteError if it did not, another TaskError or PeerError if nothing came back.
     engine_id: the engine's rank, -1 while unknown. started, ended: seconds since the epoch by the engine's clock, None
-    if nothing came back. pid: the engine's process. stdout, stderr: what it printed. outputs: mime bundles displayed.
+    if nothing came back. pid: the engine's process.
     """
 
     __slots__ = (
+        "_awaited",
         "_cuts",
         "_frames",
+        "_is_read",
+        "_pieces",
+        "_printed",
         "_value",
         "ended",
         "engine_id",
         "error",
         "ok",
-        "outputs",
         "pid",
         "started",
-        "stderr",
-        "stdout",
     )
 
     started: float | None
@@ -88,11 +101,14 @@ class Outcome:
         """frames: the value's pickle, then what left it; none if the value is None or there is no value."""
         self.engine_id = -1
         self.started, self.ended, self.pid = head.started, head.ended, head.pid
-        self.stdout, self.stderr, self.outputs = head.stdout, head.stderr, head.outputs
-        self.ok = head.failure is None
-        self.error = None if head.failure is None else _remote_error(head.failure)
+        self.ok = not head.failed
+        self.error = None
+        self._awaited = head.reports
         self._cuts, self._frames = head.cuts, frames
         self._value: Any = None
+        self._is_read = False
+        self._pieces: Sequence[Output] = ()  # those that went ahead, while the code ran
+        self._printed: Sequence[Output] = ()
 
     @property
     def value(self) -> Any:
@@ -102,42 +118,105 @@ class Outcome:
         """
         if self.error is not None:
             raise self.error
-        if self._frames:
+        if not self._is_read and self._frames:
             body, *large = self._frames
             cut = len(self._cuts)
             self._value = load(Pickled(body, self._cuts, [*large[:cut], *map(_writable, large[cut:])]))
-            self._frames = ()
+            self._is_read = True
+            if large or len(body) > RESULT_GIVEN_BYTES_MAX:  # a small one may yet be given to another task
+                self._frames = ()
         return self._value
+
+    def own_frames(self) -> list[Buffer]:
+        """Its frames without reports, as `unpack_outcome` takes them, for a task that takes the value.
+
+        A large value that was read is packed anew, as it is now. Raises the `error` if the call did not return,
+        PackError if the value cannot be packed here.
+        """
+        if self.error is not None:
+            raise self.error
+        started, ended = self.started or 0.0, self.ended or 0.0
+        if not self._is_read or self._frames:
+            body, *large = self._frames or (b"",)
+            return _framed(Pickled(body, self._cuts, large), started, ended, pid=self.pid)
+        packed = pack_outcome_value(self._value, started=started, ended=ended)
+        return unpack_outcome(packed.whole).own_frames() if packed.code else packed.frames
+
+    # --- what was reported beside it ----------------------------------------------------------------------------------
+
+    def take(self, report: Report) -> None:
+        """Take in a report that names this outcome's engine."""
+        self._awaited -= 1
+        if isinstance(report, Failure):
+            self.ok, self.error = False, remote_error(report)
+        else:
+            self._printed = report.outputs
+
+    def take_output(self, outputs: Sequence[Output]) -> None:
+        """Take in the next piece of output that went ahead, before or after the reports."""
+        self._pieces = [*self._pieces, *outputs] if self._pieces else outputs
+
+    @property
+    def complete(self) -> bool:
+        """Whether all reports that belong to it are here. Raises ProtocolError if it failed and none says how."""
+        if not self.ok and self.error is None:
+            raise ProtocolError("a call failed, and the report of its error did not come with the answer")
+        return self._awaited <= 0
+
+    @property
+    def all_outputs(self) -> list[Output]:
+        """What was printed and displayed, in order."""
+        return [*self._pieces, *self._printed]
+
+    @property
+    def stdout(self) -> str:
+        """What was printed to stdout."""
+        return self._text("stdout")
+
+    @property
+    def stderr(self) -> str:
+        """What was printed to stderr."""
+        return self._text("stderr")
+
+    @property
+    def outputs(self) -> list[MimeBundle]:
+        """What was displayed, as a notebook would show it in the end: Jupyter's dicts with output_type, data, ..."""
+        return displayed(self.all_outputs) if self._pieces or self._printed else []
+
+    def _text(self, stream: Literal["stdout", "stderr"]) -> str:
+        return printed_text(self.all_outputs, stream) if self._pieces or self._printed else ""
 
 
 def pack_outcome_value(
-    value: Any,
-    *,
-    started: float,
-    ended: float,
-    stdout: str = "",
-    stderr: str = "",
-    outputs: Sequence[MimeBundle] = (),
-) -> list[Buffer]:
-    """The frames of a call that returned `value`; of one that failed with PackError if `value` cannot be pickled.
+    value: Any, *, started: float, ended: float, printed: Sequence[msgspec.Raw] = ()
+) -> PackedOutcome:
+    """The outcome of a call that returned `value`; of one that failed if `value` cannot travel: PackError says why.
 
-    Frames after the first alias the value's memory: they must be sent or copied before code that may change it runs.
+    printed: what it printed and displayed, each as `outputs.pack_output` gives it.
     """
-    pid = os.getpid()
+    reports = [pack_printed(printed)] if printed else ()
     if value is None:
-        return [_encode_head(_Head(started, ended, pid, b"", (), None, stdout, stderr, outputs))]
+        return PackedOutcome([_encode(_Head(started, ended, os.getpid(), b"", (), 0, False, len(reports)))], reports)
     try:
         pickled = dump(value)
+        for buffer in pickled.large:
+            if len(buffer) > FRAME_BYTES_MAX:
+                raise PackError(
+                    f"it has a buffer of {len(buffer)} bytes, and {FRAME_BYTES_MAX} are the most that travel"
+                )
     except Exception as error:
-        refusal = explain("the result", value, error)
-        lines = [f"{PackError.__name__}: {refusal}"]
-        return pack_outcome_error(
-            refusal, started=started, ended=ended, stdout=stdout, stderr=stderr, outputs=outputs, traceback_lines=lines
-        )
+        refusal = _refusal(value, error)
+        lines = [f"{type(refusal).__name__}: {refusal}"]
+        return pack_outcome_error(refusal, started=started, ended=ended, printed=printed, traceback_lines=lines)
+    return PackedOutcome(_framed(pickled, started, ended, pid=os.getpid(), reports=len(reports)), reports)
+
+
+def _framed(pickled: Pickled, started: float, ended: float, *, pid: int, reports: int = 0) -> list[Buffer]:
+    """The frames of a value."""
     apart = len(pickled.body) >= INLINE_BYTES_MAX
     body = None if apart else bytes(pickled.body)
-    head = _encode_head(_Head(started, ended, pid, body, pickled.cuts, None, stdout, stderr, outputs))
-    return [head, pickled.body, *pickled.large] if apart else [head, *pickled.large]
+    rest = [pickled.body, *pickled.large] if apart else pickled.large
+    return [_encode(_Head(started, ended, pid, body, pickled.cuts, len(rest), False, reports)), *rest]
 
 
 def pack_outcome_error(
@@ -145,28 +224,43 @@ def pack_outcome_error(
     *,
     started: float,
     ended: float,
-    stdout: str = "",
-    stderr: str = "",
-    outputs: Sequence[MimeBundle] = (),
+    printed: Sequence[msgspec.Raw] = (),
     traceback_lines: Iterable[str] | None = None,
-) -> list[Buffer]:
-    """The frames of a call that raised `exception`. traceback_lines: its traceback, if it is formatted already."""
+) -> PackedOutcome:
+    """The outcome of a call that raised `exception`. traceback_lines: its traceback, if it is formatted already."""
     lines = format_traceback(exception) if traceback_lines is None else list(traceback_lines)
-    failure = _Failure(type(exception).__name__, _text_of(exception), lines, _pickled(exception))
-    return [_encode_head(_Head(started, ended, os.getpid(), None, (), failure, stdout, stderr, outputs))]
+    reports = [pack_failure(type(exception).__name__, _text_of(exception), lines, _pickled(exception))]
+    if printed:
+        reports.append(pack_printed(printed))
+    head = _Head(started, ended, os.getpid(), None, (), 0, True, len(reports))
+    return PackedOutcome([_encode(head)], reports, code_of(exception))
+
+
+def code_of(exception: BaseException) -> int:
+    """RAISED, UNMET or INTERRUPTED. UnmetDependency is ours or ipyparallel's."""
+    if isinstance(exception, UnmetDependency):
+        return UNMET
+    if isinstance(exception, KeyboardInterrupt):
+        return INTERRUPTED
+    theirs = sys.modules.get("ipyparallel.error")
+    return UNMET if theirs is not None and isinstance(exception, theirs.UnmetDependency) else RAISED
 
 
 def unpack_outcome(frames: Sequence[Buffer]) -> Outcome:
-    """The outcome in `frames`. Raises ProtocolError if they hold none."""
+    """The outcome in `frames`, with its reports where they follow. Raises ProtocolError if the frames hold none."""
     try:
         head = _decode(frames[0])
     except (msgspec.MsgspecError, UnicodeDecodeError, IndexError) as error:
         raise ProtocolError(f"the frames are not those of an outcome: {error}") from error
-    if head.body:
-        return Outcome(head, [head.body, *frames[1:]])
-    if head.body is None and head.failure is None and len(frames) == 1:
-        raise ProtocolError("the frames of an outcome are incomplete: its value is missing")
-    return Outcome(head, frames[1:])
+    if len(frames) == 1 and not head.frames and (head.body is not None or head.failed):
+        return Outcome(head, (head.body,) if head.body else ())
+    own = 1 + head.frames
+    if len(frames) not in (own, own + head.reports) or (head.body is None and own == 1 and not head.failed):
+        raise ProtocolError(f"an outcome of {own} frames and {head.reports} reports came in {len(frames)} frames")
+    outcome = Outcome(head, [head.body, *frames[1:own]] if head.body else frames[1:own])
+    for report in frames[own:]:
+        outcome.take(read_report(report))
+    return outcome
 
 
 def lost_outcome(error: HierschedError) -> Outcome:
@@ -207,6 +301,15 @@ def format_traceback(exception: BaseException) -> list[str]:
     return [entry.rstrip("\n") for entry in whole.format()]
 
 
+def _refusal(value: Any, error: Exception) -> Exception:
+    """What its caller reads about a result that cannot travel."""
+    if isinstance(error, MemoryError):
+        return MemoryError("the result does not fit into the engine's memory a second time, as packing it takes")
+    if isinstance(error, PackError):
+        return PackError(f"the result cannot travel: {error}")
+    return explain("the result", value, error)
+
+
 def _text_of(exception: BaseException) -> str:
     try:
         return str(exception)
@@ -223,38 +326,5 @@ def _pickled(exception: BaseException) -> bytes:
     return data if len(data) < INLINE_BYTES_MAX else b""
 
 
-def _remote_error(failure: _Failure) -> RemoteError:
-    error = RemoteError(failure.ename, failure.evalue, [_with_source(entry) for entry in failure.traceback])
-    error.pickled = failure.pickled
-    return error
-
-
-def _with_source(entry: str) -> str:
-    """A traceback's entry, with its line of source if the engine did not have it and this process does."""
-    place = _FRAME_WITHOUT_SOURCE.fullmatch(entry)
-    source = linecache.getline(place["file"], int(place["line"])).strip() if place else ""
-    return f"{entry}\n    {source}" if source else entry
-
-
 def _writable(buffer: Buffer) -> Buffer:
     return bytearray(buffer) if memoryview(buffer).readonly else buffer
-
-
-def _encode_head(head: _Head) -> bytes:
-    try:
-        return _encode(head)
-    except (UnicodeEncodeError, OverflowError):
-        failure = None if head.failure is None else _Failure(*_cleaned(astuple(head.failure)))
-        texts = _cleaned([head.stdout, head.stderr, head.outputs])
-        return _encode(replace(head, failure=failure, stdout=texts[0], stderr=texts[1], outputs=texts[2]))
-
-
-def _cleaned(item: Any) -> Any:
-    """The same with texts that UTF-8 holds (printed text may have lone surrogates) and integers that msgpack holds."""
-    if isinstance(item, str):
-        return item.encode("utf-8", "backslashreplace").decode()
-    if isinstance(item, dict):
-        return {_cleaned(key): _cleaned(value) for key, value in item.items()}
-    if isinstance(item, (list, tuple)):
-        return [_cleaned(value) for value in item]
-    return str(item) if isinstance(item, int) and abs(item) >= _INTEGER_MAX else item

@@ -35,10 +35,11 @@ from hiersched.data.functions import (
     reduce_function,
     reference_of,
 )
-from hiersched.errors import UnpackError, UserError
+from hiersched.errors import TaskError, UnpackError, UserError
 from hiersched.limits import INLINE_BYTES_MAX
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
+ReduceResult: TypeAlias = Callable[[Any], tuple[Any, ...]]
 
 PROTOCOL = 5
 _FRAME = pickle.FRAME[0]
@@ -68,8 +69,11 @@ def are_plain(values: Iterable[Any]) -> bool:
     return True
 
 
-def dump(value: Any, *, by_value: bool = False) -> Pickled:
-    """`value` as bytes. Raises whatever pickling raises; `culprits` explains it."""
+def dump(value: Any, *, by_value: bool = False, reduce_result: ReduceResult | None = None) -> Pickled:
+    """`value` as bytes. reduce_result: how the results of other tasks in it travel; they do not without.
+
+    Raises whatever pickling raises; `culprits` explains it.
+    """
     if are_plain((value,)):
         return Pickled(pickle.dumps(value, PROTOCOL))
     stream = _Stream()
@@ -82,7 +86,9 @@ def dump(value: Any, *, by_value: bool = False) -> Pickled:
         buffers.append(data)
         return False
 
-    pickler_for(by_value)(stream, PROTOCOL, buffer_callback=keep).dump(value)
+    pickler = pickler_for(by_value)(stream, PROTOCOL, buffer_callback=keep)
+    pickler.reduce_result = reduce_result
+    pickler.dump(value)
     if len(stream) == 1 and not buffers:
         return Pickled(stream[0])
     return _cut(stream, buffers)
@@ -98,15 +104,15 @@ def dump_whole(value: Any, *, by_value: bool = False) -> bytes:
 def load(pickled: Pickled, *, namespace: dict[str, Any] | None = None) -> Any:
     """The object. Arrays alias the out-of-band buffers, and are read-only where these are.
 
-    namespace: the globals of functions of `__main__`; None: those of this process. Raises UnpackError, or NameError
-    from a Reference.
+    namespace: the globals of functions of `__main__`; None: those of this process. Raises UnpackError; NameError from
+    a Reference; the TaskError of another task whose result is asked for and that failed.
     """
     token = NAMESPACE.set(namespace)
     try:
         if not pickled.large:
             return pickle.loads(pickled.body)
         return pickle.loads(_spliced(pickled), buffers=pickled.large[len(pickled.cuts) :])
-    except (UserError, NameError):
+    except (UserError, TaskError, NameError):
         raise
     except ImportError as error:
         raise UnpackError(
@@ -210,8 +216,12 @@ _CLOUDPICKLE: _Reducers = {
 
 
 class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """Functions that cannot be imported travel with the globals they use."""
+    """Functions that cannot be imported travel with the globals they use.
 
+    reduce_result: reduces what stands for the result of a task, which is known by its method `__hiersched_result__`.
+    """
+
+    reduce_result: ReduceResult | None = None
     dispatch_table = copyreg.dispatch_table  # a plain dict, which C looks up at once; cloudpickle's is in `reducers`
     reducers: _Reducers = _CLOUDPICKLE | {
         CodeType: reduce_code,
@@ -229,6 +239,8 @@ class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
             if reference_of(value):
                 return NotImplemented
             return reduce_class(value, super().reducer_override(value))
+        if self.reduce_result is not None and hasattr(type(value), "__hiersched_result__"):
+            return self.reduce_result(value)
         return super().reducer_override(value)
 
 

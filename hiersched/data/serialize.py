@@ -5,6 +5,9 @@ what its snapshot says is not even packed again, any other is, and a change show
 of pickle. A buffer of at least INLINE_BYTES_MAX among them becomes a blob of its own, named by a second frame, so that
 equal data travels once. A blob that could still change is copied first, for its bytes must remain those of its digest.
 
+What stands for the result of a task (a future) may be an argument, however deep: it says so with a method
+`__hiersched_result__`, travels as the task's id, and is the task's value where the call runs.
+
 Only clients pack calls and only engines unpack them; what is in between knows digests and frames.
 """
 
@@ -12,20 +15,22 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from reprlib import repr as short_repr
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 from blake3 import blake3
 
 from hiersched.data.culprits import explain, failure_of
 from hiersched.data.functions import NAMESPACE
-from hiersched.data.pickles import PROTOCOL, Buffer, Pickled, are_plain, dump, dump_whole, load
+from hiersched.data.outcomes import unpack_outcome
+from hiersched.data.pickles import PROTOCOL, Buffer, Pickled, ReduceResult, are_plain, dump, dump_whole, load
 from hiersched.data.recent import Recent
 from hiersched.data.snapshots import Snapshot, snapshot_of
-from hiersched.errors import PackError, ProtocolError
+from hiersched.errors import HierschedError, PackError, ProtocolError, UnpackError
 from hiersched.limits import FUNCTIONS_CACHED_BYTES_MAX, FUNCTIONS_CACHED_MAX
-from hiersched.protocol.messages import Digest
+from hiersched.protocol.messages import Digest, TaskId, result_digest
 
 DIGEST_BYTES = 16
 _NO_ARGUMENTS = pickle.dumps(((), None), PROTOCOL)
@@ -71,16 +76,80 @@ def dereference(expression: str) -> Any:
 _DEREFERENCES = dereference.__qualname__.encode()
 
 
+# --- results of other tasks -------------------------------------------------------------------------------------------
+
+# What `__hiersched_result__()` of a future gives: the id of its task; the frames of the outcome, if the task has ended
+# and they are at hand; and the outcome's only frame, if it is small.
+Ticket: TypeAlias = tuple[TaskId, Sequence[Buffer] | None, bytes | None]
+
+_RESULTS: ContextVar[Mapping[TaskId, Sequence[Buffer]] | None] = ContextVar("hiersched_results", default=None)
+
+
+def result_of(task: TaskId) -> Any:
+    """The value of the task, where a call that takes it is unpacked. Each call has a copy of its own.
+
+    Raises UnpackError if the result is not here, the task's own error if it failed.
+    """
+    frames = (_RESULTS.get() or {}).get(task)
+    if frames is None:
+        raise UnpackError(f"the result of task {task} is not here")
+    return unpack_outcome(frames).value
+
+
+def pack_result(frames: Sequence[Buffer]) -> bytes:
+    """An outcome's frames as one blob."""
+    return msgspec.msgpack.encode(frames)
+
+
+def unpack_result(blob: Buffer) -> list[bytes]:
+    """The frames in such a blob. Raises ProtocolError if it is none."""
+    try:
+        return _decode_result(blob)
+    except msgspec.MsgspecError as error:
+        raise ProtocolError(f"not the result of a task: {error}") from error
+
+
+_decode_result = msgspec.msgpack.Decoder(list[bytes]).decode
+
+
+class _Inputs:
+    """The results that one call takes."""
+
+    def __init__(self) -> None:
+        self.tickets: dict[TaskId, Ticket] = {}
+
+    def reduce(self, future: Any) -> tuple[Any, ...]:
+        """How a future travels."""
+        ticket: Ticket = future.__hiersched_result__()
+        self.tickets[ticket[0]] = ticket
+        return result_of, (ticket[0],)
+
+    def add_to(self, call: PackedCall) -> PackedCall:
+        """The call with what it takes."""
+        for task, frames, small in self.tickets.values():
+            if small is not None:
+                call.given.append((task, small))
+            elif frames is not None:
+                call.blobs[result_digest(task)] = pack_result(frames)
+        return msgspec.structs.replace(call, inputs=list(self.tickets))
+
+
+# --- packing ----------------------------------------------------------------------------------------------------------
+
+
 class PackedCall(msgspec.Struct, frozen=True, gc=False):
     """A call as it travels.
 
     function: the digest of the packed function. blobs: by digest, all that travels once, the function among it.
-    frames: the arguments; one frame, or two if they have blobs.
+    frames: the arguments; one frame, or two if they have blobs. inputs: tasks whose results are among the arguments.
+    given: of these, the small outcomes at hand; large ones at hand are among the blobs.
     """
 
     function: Digest
     blobs: dict[Digest, Buffer]
     frames: list[Buffer]
+    inputs: Sequence[TaskId] = ()
+    given: list[tuple[TaskId, bytes]] = []
 
 
 class _PackedFunction:
@@ -110,7 +179,10 @@ class Packer:
         *,
         by_value: bool = False,
     ) -> PackedCall:
-        """The call `function(*args, **kwargs)`. Raises PackError naming what cannot be packed."""
+        """The call `function(*args, **kwargs)`.
+
+        Raises PackError naming what cannot be packed; what a future among the arguments raises that cannot be one.
+        """
         digest, blob = self.pack_function(function, by_value=by_value)
         args = tuple(args)
         if not args and not kwargs:
@@ -118,15 +190,19 @@ class Packer:
         arguments = (args, dict(kwargs) if kwargs else None)
         if are_plain(args) and (not kwargs or are_plain(kwargs.values())):
             return PackedCall(digest, {digest: blob}, [pickle.dumps(arguments, PROTOCOL)])
+        inputs = _Inputs()
         try:
-            pickled = dump(arguments, by_value=by_value)
+            pickled = dump(arguments, by_value=by_value, reduce_result=inputs.reduce)
+        except HierschedError:
+            raise
         except Exception as error:
-            raise _explain_arguments(function, arguments, error, by_value=by_value) from error
+            raise _explain_arguments(function, arguments, error, by_value, inputs.reduce) from error
         blobs: dict[Digest, Buffer] = {digest: blob}
         frames: list[Buffer] = [pickled.body]
         if pickled.large:
             frames.append(_add_blobs(pickled, blobs))
-        return PackedCall(digest, blobs, frames)
+        call = PackedCall(digest, blobs, frames)
+        return inputs.add_to(call) if inputs.tickets else call
 
     def pack_function(self, function: Any, *, by_value: bool = False) -> tuple[Digest, bytes]:
         """The digest of the packed function, and its bytes. Raises PackError naming what cannot be packed."""
@@ -161,7 +237,11 @@ def _add_blobs(pickled: Pickled, blobs: dict[Digest, Buffer]) -> bytes:
 
 
 def _explain_arguments(
-    function: Any, arguments: tuple[tuple[Any, ...], dict[str, Any] | None], error: Exception, *, by_value: bool
+    function: Any,
+    arguments: tuple[tuple[Any, ...], dict[str, Any] | None],
+    error: Exception,
+    by_value: bool,
+    reduce_result: ReduceResult,
 ) -> PackError:
     """Which argument of the call cannot be pickled, and why. Arguments count from 1."""
     args, kwargs = arguments
@@ -170,9 +250,9 @@ def _explain_arguments(
     for index, (keyword, value) in enumerate((kwargs or {}).items(), len(args) + 1):
         places.append((f"argument {index} (keyword {keyword!r}) of {name}", value))
     for place, value in places:
-        cause = failure_of(value, by_value=by_value)
+        cause = failure_of(value, by_value=by_value, reduce_result=reduce_result)
         if cause is not None:
-            return explain(place, value, cause, by_value=by_value)
+            return explain(place, value, cause, by_value=by_value, reduce_result=reduce_result)
     return PackError(f"the arguments of {name} cannot be pickled: {type(error).__name__}: {error}")
 
 
@@ -234,18 +314,29 @@ class Unpacker:
         return kept.fresh(self._namespace)
 
     def arguments(
-        self, frames: Sequence[Buffer], blobs: Mapping[Digest, Buffer]
+        self,
+        frames: Sequence[Buffer],
+        blobs: Mapping[Digest, Buffer],
+        results: Mapping[TaskId, Sequence[Buffer]] | None = None,
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of a call. Arrays that are blobs are read-only, for other calls share them.
 
-        Raises KeyError with the digest of a blob that is not in `blobs`, UnpackError if something cannot be rebuilt
-        here, NameError for a Reference to what the user namespace lacks, ProtocolError for frames that are no call.
+        results: the outcomes of tasks whose values are among the arguments. Raises KeyError with the digest of a blob
+        that is not in `blobs`, UnpackError if something cannot be rebuilt here, NameError for a Reference to what the
+        user namespace lacks, ProtocolError for frames that are no call, the error of a task that failed.
         """
         body = frames[0]
         if body == _NO_ARGUMENTS:
             return (), {}
         pickled = Pickled(body) if len(frames) == 1 else _with_blobs(frames, blobs)
-        args, kwargs = load(pickled, namespace=self._namespace)
+        if not results:
+            args, kwargs = load(pickled, namespace=self._namespace)
+            return args, kwargs or {}
+        token = _RESULTS.set(results)
+        try:
+            args, kwargs = load(pickled, namespace=self._namespace)
+        finally:
+            _RESULTS.reset(token)
         return args, kwargs or {}
 
 

@@ -2,9 +2,11 @@
 
 An engine is one thread, so that user code is where a debugger, a signal or a GPU library expects it: the main thread.
 It needs no loop for that: it waits on its link, runs what came, and answers. It never beats: whether it lives is seen
-on its process. Results of short tasks leave together, at least every RESULTS_FLUSH_S.
+on its process. Results of short tasks leave together, at least every RESULTS_FLUSH_S. Work that names a blob which is
+not here waits, with all work behind it, until the scheduler has sent the blob.
 
-Work that names a blob which is not here waits, with all work behind it, until the scheduler has sent the blob.
+A doorbell has the mail read at once, even while user code runs: withdrawn work is answered, and an engine whose
+scheduler is gone climbs to an ancestor with all it has (docs/decisions/0008, 0010).
 """
 
 from __future__ import annotations
@@ -14,64 +16,81 @@ import os
 import random
 import signal
 import socket
-import sys
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy.random
+from msgspec.structs import replace
 
-from hiersched.core.blobs import BlobStore
 from hiersched.core.effects import link_of
 from hiersched.core.topology import Child
+from hiersched.data.outcomes import PackedOutcome
+from hiersched.data.reports import Failure, read_report
 from hiersched.errors import ProtocolError, VersionMismatch
-from hiersched.kernels import bitset
-from hiersched.limits import BLOB_ENGINE_BYTES_MAX, BLOB_TIMEOUT_S, FUNCTIONS_CACHED_MAX, RESULTS_FLUSH_S
+from hiersched.limits import BLOB_TIMEOUT_S, FUNCTIONS_CACHED_MAX, RESULT_GIVEN_BYTES_MAX, RESULTS_FLUSH_S
+from hiersched.nodes.answers import Answers
 from hiersched.nodes.facts import ClusterFacts
-from hiersched.nodes.lanes import EngineShell, Lanes
+from hiersched.nodes.floor import OURS, Floor
+from hiersched.nodes.lanes import Lanes
+from hiersched.nodes.line import Line
+from hiersched.nodes.shell import EngineShell
+from hiersched.nodes.speaker import Speaker
+from hiersched.nodes.stock import Stock, Supplies, results_among
 from hiersched.protocol import messages as m
-from hiersched.protocol.framing import Frame, batches, inline, split_frames, whole
+from hiersched.protocol.framing import Frame, split_frames, whole
+from hiersched.runtime.doorbell import DOORBELL_SIGNAL
 from hiersched.runtime.zmq_link import Uplink, context
 
-_NO_BLOBS: Mapping[m.Digest, Any] = {}
+_NO_SUPPLIES: Supplies = {}
+_WITH_OUTCOME = frozenset({0, m.RAISED})  # codes
+_CANCELLED = "cancelled before it started"
+_INTERRUPTED = "interrupted while it ran"
+_BLOB_LOST = "data of it is no longer held anywhere; submit it again"
+_TEXT_CHARS_MAX = 1_000  # of what explains a result without an outcome
 
 
 class Engine:
-    """One engine on its link."""
+    """One engine on its link. hello: what it says to a new parent."""
 
-    def __init__(self, uplink: Uplink, rank: int, lanes: Lanes) -> None:
-        self._uplink = uplink
-        self._rank = rank
+    def __init__(self, line: Line, rank: int, lanes: Lanes, hello: m.Hello) -> None:
+        self.floor = Floor()
+        self.floor.on_bell, self.floor.on_idle_bell = self._on_bell, line.wake
+        self.speaker = Speaker(line, self.floor, lanes.transcript, rank)
+        self._answers = Answers(line, rank)
+        self._hello = hello
         self._lanes = lanes
-        self._blobs = BlobStore(BLOB_ENGINE_BYTES_MAX)
-        self._missing: set[m.Digest] = set()
+        self._line = line
+        self._stock = Stock()
+        self._wanted: set[m.Digest] = set()
         self._work: deque[tuple[m.Call | m.Task, Sequence[Frame]]] = deque()
-        self._results: list[m.Result] = []
-        self._result_frames: list[Frame] = []
-        self._flushed_s = 0.0
+        self._current: m.TaskId | None = None  # what runs, or waits for what it needs
+        self._withdrawn: m.TaskId | None = None  # the last of these that was withdrawn
+        self._struck: m.TaskId | None = None  # it is to be interrupted
+        self._ended_s = self._duration_s = 0.0  # of the user's code that ran last
         self._quick: set[m.Digest] = set()  # functions that ran for less than RESULTS_FLUSH_S the last time
-        self._cancelled: set[m.TaskId] = set()
         self._stopped = False
-        self._wire_rank = bitset.to_wire(1 << rank)
-        self.running = False
 
     def run(self) -> None:
-        """Work until the scheduler says to stop."""
+        """Work until the scheduler says to stop, or no ancestor is left."""
         while not self._stopped:
-            self._take()
+            if self._line.wait():
+                self._take()
+            if self.floor.rung:
+                self._look()
             while self._work and not self._stopped:
                 self._next()
-            self._flush()
+            self._answers.flush()
 
     # --- in -----------------------------------------------------------------------------------------------------------
 
     def _take(self) -> None:
-        """Wait for a message and put it where it belongs."""
+        """Take a message that waits and put it where it belongs."""
         try:
-            _, message, frames = self._uplink.receive()
+            _, message, frames = self._line.uplink.receive()
         except (ProtocolError, VersionMismatch) as error:
-            sys.__stderr__.write(f"engine {self._rank}: dropped a message: {error}\n")  # type: ignore[union-attr]
+            self._lanes.surroundings.log(f"engine {self._hello.first}: dropped a message: {error}")
             return
         kind = type(message)
         if kind is m.Call:
@@ -84,123 +103,232 @@ class Engine:
             else:
                 self._work.extend([(task, ()) for task in tasks])
         elif kind is m.Blob:
-            blob = frames[0]
-            self._blobs.put(message.digest, blob if isinstance(blob, bytes) else blob.buffer)  # type: ignore[union-attr]
+            self._stock.put(message.digest, frames[0])  # type: ignore[union-attr]
+        elif kind is m.Ack:
+            self._answers.on_ack(message)  # type: ignore[arg-type]
         elif kind is m.Missing:
-            self._missing.update(message.digests)  # type: ignore[union-attr]
+            self._stock.missing.update(message.digests)  # type: ignore[union-attr]
         elif kind is m.Cancel:
-            waiting = {work.id for work, _ in self._work if type(work) is m.Task}
-            self._cancelled.update(waiting.intersection(message.tasks))  # type: ignore[union-attr]
+            self._withdraw(message)  # type: ignore[arg-type]
+        elif kind is m.Welcome:
+            self._answers.on_welcome(keep=message.facts.get("keep", False))  # type: ignore[union-attr]
         elif kind in (m.Stop, m.Refused):
             self._stopped = True
 
-    def _supplied(self, digests: Sequence[m.Digest]) -> Mapping[m.Digest, Any] | None:
-        """These blobs as buffers, once all are here; None if one is nowhere to be had.
+    def _withdraw(self, cancel: m.Cancel) -> None:
+        """Answer what has not started; what runs is to be interrupted, if that is asked for."""
+        ids = set(cancel.tasks)
+        if self._current in ids and (cancel.running or self.floor.state == OURS):
+            self._withdrawn = self._struck = self._current
+        dropped = [work for work, _ in self._work if _id_of(work) in ids]
+        if not dropped:
+            return
+        self._work = deque([entry for entry in self._work if _id_of(entry[0]) not in ids])
+        for work in dropped:
+            if type(work) is m.Task:
+                self._answers.add_without(work.id, m.CANCELLED, _CANCELLED)
+            else:
+                self._answers.reply_without(_id_of(work), m.CANCELLED, _CANCELLED)
+        self._answers.flush()
 
-        Whoever holds them has them all, even if together they exceed what the engine keeps.
-        """
-        if not digests:
-            return _NO_BLOBS
-        store = self._blobs
-        supplied = {digest: store.get(digest) for digest in digests}
-        wanted = {digest for digest, blob in supplied.items() if blob is None}
-        if not wanted:
-            return supplied
-        self._flush()
-        self._missing -= wanted
-        self._uplink.send(m.Want(sorted(wanted)))
-        deadline = time.monotonic() + BLOB_TIMEOUT_S
-        while wanted:
-            if not self._uplink.wait(deadline - time.monotonic()):
-                return None
+    # --- the doorbell -------------------------------------------------------------------------------------------------
+
+    def _on_bell(self) -> None:
+        """Answer it, while the user's code runs. Raises KeyboardInterrupt if that is to be interrupted."""
+        self.floor.borrow(self._answer_bell)
+        struck, self._struck = self._struck, None
+        if struck is not None and struck == self._current:
+            raise KeyboardInterrupt
+
+    def _answer_bell(self) -> None:
+        if not self.floor.take_link():
+            return  # whoever has it rings again
+        try:
+            self._look()
+        finally:
+            self.floor.give_link()
+        if time.monotonic() < self.floor.alert_s:
+            self.speaker.watch(self.floor.alert_s)
+        else:
+            self.floor.alert_s = 0.0
+
+    def _look(self) -> None:
+        """See whether the scheduler lives, if the doorbell says so, and read all mail."""
+        if self.floor.rung:
+            self.floor.rung = False
+            if self._line.orphaned():
+                self._climb()
+        while self._line.uplink.readable():
             self._take()
-            if self._stopped or wanted & self._missing:
-                return None
-            for digest in [digest for digest in wanted if digest in store]:
-                supplied[digest] = store.get(digest)
-                wanted.discard(digest)
-        return supplied
+
+    def _climb(self) -> None:
+        """The scheduler is gone: go on under the nearest ancestor that lives, or end."""
+        if not self._line.climb():
+            self._stopped = True
+            if self.floor.state != OURS:
+                os._exit(os.EX_UNAVAILABLE)  # the user's code would run on for nobody
+            return
+        holds = [_id_of(work) for work, _ in self._work] + self._answers.ids()
+        if self._current is not None:
+            holds.append(self._current)
+        self._line.uplink.send(replace(self._hello, holds=holds))
+        self._answers.send_again()
+        if self._wanted:
+            self._line.uplink.send(m.Want(sorted(self._wanted)))
 
     # --- work ---------------------------------------------------------------------------------------------------------
 
     def _next(self) -> None:
         work, frames = self._work.popleft()
+        self._current = _id_of(work)
         if type(work) is m.Task:
             self._run_task(work, frames)
         else:
             self._run_call(work, frames)  # type: ignore[arg-type]
+        self._current = None
 
     def _run_call(self, call: m.Call, frames: Sequence[Frame]) -> None:
-        self._flush()
+        self._answers.flush()
         if call.lane == m.CELL_LANE:
-            answer = self._guarded(self._lanes.run_cell, frames)
+            packed = self._perform(call.request, self._lanes.run_cell, frames)
         else:
             needs = [*call.needs, *call.parts[0].needs] if call.parts else call.needs
-            blobs = self._supplied(self._with_function(call.function, needs))
-            if blobs is None:
-                loss = m.Loss(self._wire_rank, m.BLOB_LOST, "data of the call is no longer held anywhere; call again")
-                self._uplink.send(m.Reply(call.request, [], [loss]))
+            supplies = self._supplied(self._with_function(call.function, needs))
+            if supplies is None:
+                self._answers.reply_without(call.request, *self._why_not())
                 return
-            answer = self._guarded(self._lanes.run_call, call.function, frames, blobs)
-        self._uplink.send(m.Reply(call.request, [m.Chunk(self._wire_rank, [], len(answer))], []), answer)
+            results = results_among(supplies, needs, ()) if needs else None
+            packed = self._perform(call.request, self._lanes.run_call, call.function, frames, supplies, results)
+        if packed.code not in _WITH_OUTCOME:
+            self.speaker.speak(last=True)
+            if packed.code == m.INTERRUPTED and self._withdrawn == call.request:
+                self._answers.reply_without(call.request, m.INTERRUPTED, _INTERRUPTED)
+                return
+        self._answers.reply(call.request, packed)
 
     def _run_task(self, task: m.Task, frames: Sequence[Frame]) -> None:
-        if task.id in self._cancelled:
-            self._cancelled.discard(task.id)
-            self._results.append(m.Result(task.id, self._rank, 0, m.CANCELLED, b"cancelled before it started", 0))
+        answers = self._answers
+        if answers.gathered and task.function not in self._quick:
+            answers.flush()  # this one may run for hours
+        needs = task.needs
+        supplies = self._supplied(self._with_function(task.function, needs))
+        if supplies is None:
+            answers.add_without(task.id, *self._why_not())
             return
-        if self._results and task.function not in self._quick:
-            self._flush()  # this one may run for hours
-        blobs = self._supplied(self._with_function(task.function, task.needs))
-        if blobs is None:
-            text = b"data of the task is no longer held anywhere; submit it again"
-            self._results.append(m.Result(task.id, self._rank, 0, m.BLOB_LOST, text, 0))
-            return
-        started = time.perf_counter()
-        answer = self._guarded(self._lanes.run_call, task.function, whole(task.payload, frames), blobs)
-        ended = time.perf_counter()
-        payload, rest = inline(answer)
-        self._results.append(m.Result(task.id, self._rank, int((ended - started) * 1e6), 0, payload, len(rest)))
-        if rest:
-            self._result_frames.extend([bytes(frame) for frame in rest])  # the next task may change its memory
-        self._note_pace(task.function, ended - started)
-        if self._work and ended - self._flushed_s >= RESULTS_FLUSH_S:
-            self._flush()
-            while self._uplink.readable():
+        results = results_among(supplies, needs, task.given) if needs or task.given else None
+        frames = whole(task.payload, frames)
+        packed = self._perform(task.id, self._lanes.run_call, task.function, frames, supplies, results)
+        self._add_result(task.id, packed)
+        self._note_pace(task.function)
+        if self._work and self._ended_s - answers.flushed_s >= RESULTS_FLUSH_S:
+            answers.flush()
+            while self._line.uplink.readable():
                 self._take()
+
+    def _perform(self, request: m.TaskId, run: Callable[..., PackedOutcome], *args: Any) -> PackedOutcome:
+        """Run user code: the only time an interrupt may strike."""
+        floor = self.floor
+        self.speaker.request = request
+        started_s = time.perf_counter()
+        try:
+            floor.lend()
+            if floor.alert_s:
+                self._on_bell()  # it has rung not long ago
+            packed = run(*args)
+            if len(packed.frames) > 1:
+                packed.frames = [_detached(frame) for frame in packed.frames]
+            floor.state = OURS
+        except KeyboardInterrupt as interrupt:  # it struck while the answer was being packed
+            floor.state = OURS
+            packed = self._lanes.failed(interrupt)
+        except MemoryError:
+            floor.state = OURS
+            packed = self._lanes.failed(MemoryError("the engine has no memory to pack the result in"))
+        floor.reclaim()
+        self._ended_s = time.perf_counter()
+        self._duration_s = self._ended_s - started_s
+        if self._duration_s >= RESULTS_FLUSH_S:
+            self._lanes.surroundings.restore()
+        return packed
 
     def _with_function(self, function: m.Digest, needs: Sequence[m.Digest]) -> Sequence[m.Digest]:
         """All blobs that a call needs here: a function that was unpacked before is no longer one."""
         return needs if function in self._lanes.unpacker else [function, *needs]
 
-    def _note_pace(self, function: m.Digest, duration_s: float) -> None:
-        if duration_s >= RESULTS_FLUSH_S:
+    def _note_pace(self, function: m.Digest) -> None:
+        if self._duration_s >= RESULTS_FLUSH_S:
             self._quick.discard(function)
         elif function not in self._quick:
             if len(self._quick) >= FUNCTIONS_CACHED_MAX:
                 self._quick.clear()
             self._quick.add(function)
 
-    def _guarded(self, run: Any, *args: Any) -> list[Frame]:
-        """Run user code: the only time an interrupt may strike."""
-        try:
-            self.running = True
-            answer = run(*args)
-            self.running = False
-        except KeyboardInterrupt as interrupt:  # it struck while the answer was being packed
-            self.running = False
-            answer = self._lanes.interrupted(interrupt)
-        return [_detached(frame) for frame in answer]
+    # --- what work needs ----------------------------------------------------------------------------------------------
+
+    def _supplied(self, digests: Sequence[m.Digest]) -> Supplies | None:
+        """What these name, once all is here; None if something is nowhere to be had, or the work was withdrawn.
+
+        Whoever holds them has them all, even if together they exceed what the engine keeps.
+        """
+        if not digests:
+            return _NO_SUPPLIES
+        stock = self._stock
+        supplies = {digest: stock.get(digest) for digest in digests}
+        wanted = {digest for digest, supply in supplies.items() if supply is None}
+        if not wanted:
+            return supplies
+        self._answers.flush()
+        stock.missing -= wanted
+        self._wanted = wanted
+        self._line.uplink.send(m.Want(sorted(wanted)))
+        deadline_s = time.monotonic() + BLOB_TIMEOUT_S
+        while wanted:
+            if self._line.wait(deadline_s - time.monotonic()):
+                self._take()
+            elif not self.floor.rung and time.monotonic() >= deadline_s:
+                break
+            if self.floor.rung:
+                self._look()
+            if self._stopped or self._withdrawn == self._current or wanted & stock.missing:
+                break
+            for digest in [digest for digest in wanted if stock.get(digest) is not None]:
+                supplies[digest] = stock.get(digest)
+                wanted.discard(digest)
+        self._wanted = set()
+        return None if wanted else supplies
+
+    def _why_not(self) -> tuple[int, str]:
+        """Why the work at hand does not run."""
+        return (m.CANCELLED, _CANCELLED) if self._withdrawn == self._current else (m.BLOB_LOST, _BLOB_LOST)
 
     # --- out ----------------------------------------------------------------------------------------------------------
 
-    def _flush(self) -> None:
-        """Send the results that have gathered."""
-        if self._results:
-            self._flushed_s = time.perf_counter()
-            for which, whose in batches(self._results):
-                self._uplink.send(m.Results(self._results[which]), self._result_frames[whose])
-            self._results, self._result_frames = [], []
+    def _add_result(self, task: m.TaskId, packed: PackedOutcome) -> None:
+        """The outcome of a task, to be sent with the next batch."""
+        code = packed.code
+        if code not in _WITH_OUTCOME:
+            self.speaker.speak(last=True)
+            if code == m.UNMET:
+                self._answers.add_without(task, code, _text_of(packed))
+                return
+            if self._withdrawn == task:
+                self._answers.add_without(task, code, _INTERRUPTED)
+                return
+            code = m.RAISED
+        frames = self._answers.add(task, int(self._duration_s * 1e6), code, packed)
+        if not code and (len(frames) > 1 or len(frames[0]) > RESULT_GIVEN_BYTES_MAX):
+            self._stock.keep_result(task, frames)
+
+
+def _id_of(work: m.Call | m.Task) -> m.TaskId:
+    return work.id if type(work) is m.Task else work.request  # type: ignore[union-attr]
+
+
+def _text_of(packed: PackedOutcome) -> str:
+    """What an outcome that does not travel says."""
+    failure = read_report(packed.reports[0])
+    assert isinstance(failure, Failure), "an outcome that failed reports first how"
+    return f"{failure.ename}: {failure.evalue}"[:_TEXT_CHARS_MAX]
 
 
 def _detached(frame: Frame) -> Frame:
@@ -211,26 +339,20 @@ def _detached(frame: Frame) -> Frame:
 
 def run_engine(facts: ClusterFacts, child: Child, address: str, shell: EngineShell) -> None:
     """Be the engine `child` under the scheduler at `address`, in a process just forked from the nursery."""
-    rank = child.first
+    rank, name = child.first, link_of(child)
     random.seed()
     numpy.random.seed()
     own = context()
-    uplink = Uplink(own, address, link_of(child))
+    line = Line(Uplink(own, address, name, ancestors=facts.ancestors(child, address)))
     lanes = Lanes(shell)
-    engine = Engine(uplink, rank, lanes)
-    signal.signal(signal.SIGINT, lambda *_: _interrupt(engine))
-    hello = m.Hello(
-        facts.cluster, facts.key, "engine", link_of(child).decode(), os.getpid(), socket.gethostname(), rank, rank + 1
-    )
-    uplink.send(hello)
+    host = socket.gethostname()
+    hello = m.Hello(facts.cluster, facts.key, "engine", name.decode(), os.getpid(), host, rank, rank + 1)
+    engine = Engine(line, rank, lanes, hello)
+    handlers = {signal.SIGINT: engine.floor.on_interrupt, DOORBELL_SIGNAL: engine.floor.on_doorbell}
+    lanes.surroundings.guard(handlers, engine.speaker.silence)
+    line.uplink.send(hello)
     engine.run()
-    uplink.socket.linger = 100
-    uplink.socket.close()
+    lanes.surroundings.end_processes()
+    line.close()
     with contextlib.suppress(Exception):
         own.term()
-
-
-def _interrupt(engine: Engine) -> None:
-    """SIGINT stops the code that runs, and means nothing to an engine that waits."""
-    if engine.running:
-        raise KeyboardInterrupt

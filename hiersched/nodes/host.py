@@ -16,7 +16,8 @@ import sys
 
 import msgspec
 
-from hiersched.core.topology import Child
+from hiersched.core.effects import link_of
+from hiersched.core.topology import Child, TreePlan
 from hiersched.nodes.facts import ClusterFacts
 from hiersched.runtime import connection
 from hiersched.runtime.nursery import Nursery
@@ -38,35 +39,49 @@ def main() -> int:
     config = msgspec.json.decode(sys.stdin.buffer.read(), type=HostConfig)
     for variable in THREAD_VARIABLES:
         os.environ[variable] = str(config.threads)
+    os.environ.update(config.environ)
     for entry in config.path:
         if entry not in sys.path:
             sys.path.append(entry)
     try:
         return _run(config)
     finally:
-        connection.remove(connection.path_of(config.cluster), config.key)
+        connection.remove(connection.path_of(config.cluster, config.files), config.key)
         shutil.rmtree(config.directory, ignore_errors=True)
 
 
 def _run(config: HostConfig) -> int:
-    facts = ClusterFacts(config.cluster, config.key, config.directory, config.plan, config.ip)
+    root = Child(kind="scheduler", first=0, last=config.engines, host="", level=0)
+    facts = ClusterFacts(
+        config.cluster,
+        config.key,
+        config.directory,
+        config.plan,
+        config.ip,
+        config.files,
+        link_of(root),
+        config.restart,
+    )
     births: dict[str, object] = {}
 
-    def scheduler(child: Child, address: str, channel: object) -> None:
+    def facts_in(plan: TreePlan | None) -> ClusterFacts:
+        return facts if plan is None else msgspec.structs.replace(facts, plan=plan)
+
+    def scheduler(child: Child, address: str, plan: TreePlan | None, channel: object) -> None:
         from hiersched.nodes.scheduler import run_root, run_scheduler  # the root imports this beside the nursery's work
 
         if address:
-            run_scheduler(facts, child, address, channel)  # type: ignore[arg-type]
+            run_scheduler(facts_in(plan), child, address, channel)  # type: ignore[arg-type]
         else:
             run_root(facts, child, channel, config.ready)  # type: ignore[arg-type]
 
-    def engine(child: Child, address: str, channel: object) -> None:
+    def engine(child: Child, address: str, plan: TreePlan | None, channel: object) -> None:
         from hiersched.nodes.engine import run_engine
 
-        run_engine(facts, child, address, births["shell"])  # type: ignore[arg-type]
+        run_engine(facts_in(plan), child, address, births["shell"])  # type: ignore[arg-type]
 
     nursery = Nursery(engine, scheduler)
-    nursery.start_root(Child(kind="scheduler", first=0, last=config.engines, host="", level=0))
+    nursery.start_root(root)
     if config.ready >= 0:
         os.close(config.ready)
     if config.owner >= 0:
@@ -74,7 +89,7 @@ def _run(config: HostConfig) -> int:
     births["shell"] = _prepare(config)
     if nursery.serve() == os.EX_SOFTWARE:
         return os.EX_SOFTWARE  # the log says why, and stays
-    remove_log(log_path(config.cluster), sys.stdout.fileno())
+    remove_log(log_path(config.cluster, config.files), sys.stdout.fileno())
     return 0
 
 

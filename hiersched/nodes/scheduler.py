@@ -6,14 +6,14 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import msgspec
 import uvloop
-from tornado.ioloop import IOLoop
+import zmq
 
-from hiersched.core.effects import Dropped, Link, link_of
+from hiersched.core.effects import Dropped, link_of
 from hiersched.core.place import Place
 from hiersched.core.scheduler import SchedulerCore
 from hiersched.core.topology import Child
@@ -22,38 +22,8 @@ from hiersched.protocol.messages import Bye, Hello, Stop
 from hiersched.runtime import connection
 from hiersched.runtime.driver import Driver
 from hiersched.runtime.keys import Gate
-from hiersched.runtime.nursery import NurseryClient
+from hiersched.runtime.nursery_client import NurseryClient
 from hiersched.runtime.zmq_link import Port, Uplink, context
-
-
-class _NurserySpawner:
-    """The driver's Spawner, on the nursery of this host."""
-
-    def __init__(self, channel: socket.socket, address: str) -> None:
-        self._links: dict[Link, Child] = {}
-        self.client = NurseryClient(channel, self._on_ended)
-        self.client.address = address
-        self.driver: Driver | None = None
-
-    def start(self, children: list[Child]) -> None:
-        for child in children:
-            self._links[link_of(child)] = child
-        self.client.start(children)
-
-    def end(self, link: Link) -> None:
-        child = self._links.pop(link, None)
-        if child is not None:
-            self.client.end(child.kind, child.first)
-
-    def watches(self, link: Link) -> bool:
-        return link in self._links
-
-    def _on_ended(self, child: Child, reason: str) -> None:
-        assert self.driver is not None
-        self._links.pop(link_of(child), None)
-        if child.kind == "scheduler":  # what is read where an engine is meant
-            reason = f"its scheduler was lost: {reason}"
-        self.driver.on_child_ended(link_of(child), reason)
 
 
 def run_scheduler(facts: ClusterFacts, child: Child, address: str, channel: socket.socket) -> None:
@@ -74,37 +44,28 @@ def _run_loop(main: Coroutine[Any, Any, None]) -> None:
 async def _run(facts: ClusterFacts, child: Child, parent: str, channel: socket.socket, ready: int = -1) -> None:
     is_root = not parent
     own = context()
-    name = link_of(child)
-    port = Port(own, f"ipc://{facts.directory}/{name.decode()}")
-    ports = [port]
-    place = Place(facts.cluster, facts.key, child.level, child.first, child.last)
-    core = SchedulerCore(place, facts.plan)
-    spawner = _NurserySpawner(channel, port.address)
+    ports = [Port(own, facts.address(link_of(child)))]
+    place = Place(facts.cluster, facts.key, child.level, child.first, child.last, restarts=facts.restart)
+    core = SchedulerCore(place, facts.plan, {"pid": os.getpid(), "host": socket.gethostname()})
     gate = None
     if is_root and facts.ip is not None:
         gate = Gate(own, lambda: driver.step(Dropped("unauthorised")))
         gate.start()
         ports.append(Port(own, f"tcp://{facts.ip}:*", gate))
-    uplink = None if is_root else Uplink(own, parent, name)
-    driver = Driver(core, ports, uplink, spawner)
-    spawner.driver = driver
+    uplink = None if is_root else _uplink(own, facts, child, parent)
+    nursery = NurseryClient(
+        channel,
+        ports[0].address,
+        on_ended=lambda *news: _tell_ended(driver, *news),
+        on_orphaned=lambda reason: driver.on_orphaned(reason),
+    )
+    driver = Driver(core, ports, uplink, nursery)
     done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: _finish(done, "it was told to stop"))
-    IOLoop.current().add_handler(spawner.client.fileno(), spawner.client.on_readable, IOLoop.READ)
-    if uplink is not None:
-        host = socket.gethostname()
-        uplink.send(
-            Hello(facts.cluster, facts.key, "scheduler", name.decode(), os.getpid(), host, child.first, child.last)
-        )
     driver.start(lambda reason: _finish(done, reason))
     if is_root:
         _announce(facts, ports, gate, ready)
-    await done
-    if is_root:
-        for link in core.membership.clients:
-            driver.say(link, Bye(done.result()))
-    for child_link in core.membership.children:
-        driver.say(child_link, Stop(done.result()))
+    _say_last_words(driver, core, await done)
     driver.stop()
     if gate is not None:
         gate.close()
@@ -114,6 +75,31 @@ async def _run(facts: ClusterFacts, child: Child, parent: str, channel: socket.s
     own.term()
     if driver.failed:
         raise SystemExit(os.EX_SOFTWARE)
+
+
+def _uplink(own: zmq.Context[zmq.Socket[bytes]], facts: ClusterFacts, child: Child, parent: str) -> Uplink:
+    """The link of `child` to its parent, with its hello on the way."""
+    name = link_of(child)
+    uplink = Uplink(own, parent, name, ancestors=facts.ancestors(child, parent))
+    host = socket.gethostname()
+    uplink.send(Hello(facts.cluster, facts.key, "scheduler", name.decode(), os.getpid(), host, child.first, child.last))
+    return uplink
+
+
+def _tell_ended(driver: Driver, child: Child, reason: str, orphans: Sequence[Child]) -> None:
+    if child.kind == "scheduler":  # what is read where an engine is meant
+        reason = f"its scheduler was lost: {reason}"
+    driver.on_child_ended(link_of(child), reason, orphans)
+
+
+def _say_last_words(driver: Driver, core: SchedulerCore, reason: str) -> None:
+    """Send home who is still there. When it was a bug that ended this scheduler, its children go on without it."""
+    if core.place.is_root:
+        for link in core.membership.clients:
+            driver.say(link, Bye(reason))
+    if core.place.is_root or not driver.failed:
+        for link in core.membership.children:
+            driver.say(link, Stop(reason))
 
 
 def _finish(done: asyncio.Future[str], reason: str) -> None:
@@ -133,7 +119,7 @@ def _announce(facts: ClusterFacts, ports: list[Port], gate: Gate | None, ready: 
         tcp_address=ports[1].address if gate is not None else None,
         curve=gate.keys if gate is not None else None,
     )
-    connection.write(connection.path_of(facts.cluster), found)
+    connection.write(connection.path_of(facts.cluster, facts.files), found)
     if ready >= 0:
         with os.fdopen(ready, "wb") as pipe:
             pipe.write(msgspec.json.encode(found))

@@ -159,6 +159,7 @@ _FRAMES_OF: dict[type, Callable[[Any], int | None]] = {
 def batches(items: Sequence[m.Task | m.Result]) -> Iterator[tuple[slice, slice]]:
     """(which items, which of all their frames) for each message that they fill, as much as one message may carry."""
     start = size = first_frame = frames = 0
+    are_tasks = bool(items) and type(items[0]) is m.Task
     for place, item in enumerate(items):
         full = place - start == TASKS_PER_MESSAGE_MAX or frames + item.frames > FRAMES_MAX
         if full or (size + len(item.payload) > PAYLOAD_BYTES_PER_MESSAGE_MAX and place > start):
@@ -166,9 +167,21 @@ def batches(items: Sequence[m.Task | m.Result]) -> Iterator[tuple[slice, slice]]
             start, first_frame = place, first_frame + frames
             size = frames = 0
         size += len(item.payload)
+        if are_tasks and (item.needs or item.given or item.terms is not None):  # type: ignore[union-attr]
+            size += _bytes_named(item)  # type: ignore[arg-type]
         frames += item.frames
     if items:
         yield slice(start, len(items)), slice(first_frame, first_frame + frames)
+
+
+def _bytes_named(task: m.Task) -> int:
+    """About how many bytes a task's lists take: digests, other tasks, results that it is given."""
+    size = 18 * len(task.needs) + sum([16 + len(payload) for _, payload in task.given])
+    terms = task.terms
+    if terms is not None:
+        size += 9 * len(terms.inputs) + 16 * len(terms.known)
+        size += sum([9 * len(asked.tasks) for asked in (terms.after, terms.follow) if asked is not None])
+    return size
 
 
 def inline(frames: Sequence[Frame]) -> tuple[bytes, Sequence[Frame]]:

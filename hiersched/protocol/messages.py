@@ -25,6 +25,7 @@ Ranks = tuple[
     Annotated[bytes, msgspec.Meta(max_length=ENGINES_MAX // 8 + 1)],
 ]
 
+SIGNALS_MAX = 64  # of Linux
 SESSION_SHIFT = 40  # a session numbers 2**40 tasks
 
 Role = Literal["client", "engine", "scheduler"]
@@ -53,6 +54,11 @@ def result_digest(task: TaskId) -> Digest:
     return _RESULT + task.to_bytes(8, "big")
 
 
+def task_of(digest: Digest) -> TaskId | None:
+    """The task whose result the digest names; None if it names anything else."""
+    return int.from_bytes(digest[len(_RESULT) :], "big") if digest.startswith(_RESULT) else None
+
+
 class Hello(msgspec.Struct, array_like=True, tag=1, frozen=True):
     """First message on every link, from child or client to parent. [first, last): the ranks it stands for.
 
@@ -75,8 +81,9 @@ class Hello(msgspec.Struct, array_like=True, tag=1, frozen=True):
 class Welcome(msgspec.Struct, array_like=True, tag=2, frozen=True):
     """The parent's answer: a client's session number, who is there, and facts about the cluster.
 
-    facts, for a client: plan; tasks_in_flight_max; next, the counter of its next task; open, the requests and tasks of
-    a session joined again. For a child: keep, whether it has to keep answers until they are acknowledged.
+    facts, for a client: plan; tasks_in_flight_max; next, the counter of its next task; open, [id, targets as Ranks] of
+    all requests of a session joined again, whose answers come or come again; the targets of a task are null. For a
+    child: keep, whether it has to keep answers until they are acknowledged.
     """
 
     session: int
@@ -162,7 +169,7 @@ class Report(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Reply(msgspec.Struct, array_like=True, tag=8, frozen=True):
-    """What a subtree answers to a call, at most one message per child and request.
+    """What a subtree answers to a call: all of it, or what has waited PARTIAL_REPLY_S for the rest. Ranks answer once.
 
     The frames of the chunks come first, then one frame for each report.
     """
@@ -314,7 +321,7 @@ class Order(msgspec.Struct, array_like=True, tag=18, frozen=True):
     request: TaskId
     targets: Ranks
     verb: Literal["signal", "stop", "restart"]
-    number: int = 0
+    number: Annotated[int, msgspec.Meta(ge=0, le=SIGNALS_MAX)] = 0
 
 
 class Grow(msgspec.Struct, array_like=True, tag=19, frozen=True):

@@ -1,8 +1,8 @@
 """The connection file: all that a client needs to find a cluster and be let in.
 
-It lies in the clusters' directory under the cluster's id, with mode 0600, because it holds the key. It is written when
-the root can be reached and removed when the cluster ends; a file left by a cluster that was killed is found to be stale
-by the process it names.
+It lies under the cluster's id in the clusters' directory, or in the directory of a profile, with mode 0600, because it
+holds the key. It is written when the root can be reached and removed when the cluster ends; a file left by a cluster
+that was killed is found to be stale by the process it names.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from hiersched.runtime.keys import CurveKeys
 class Connection(msgspec.Struct, frozen=True, kw_only=True):
     """How to reach a root. address: ipc, for peers on `host`; tcp_address, curve: for others, if it listens there.
 
-    pid: the root. nursery: the process that ends last, when all others of the cluster on its host have ended.
+    pid: the root. nursery: the process that ends last, when all others of the cluster on its host have ended. sets: the
+    engines that were started together, as in '0-3,7', by the id of their set.
     """
 
     cluster: str
@@ -34,6 +35,14 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     protocol: int = PROTOCOL_VERSION
     tcp_address: str | None = None
     curve: CurveKeys | None = None
+    sets: dict[str, str] = {}
+
+
+class _Owner(msgspec.Struct):
+    """What connection files of every version tell."""
+
+    host: str
+    pid: int
 
 
 def clusters_directory() -> Path:
@@ -43,9 +52,9 @@ def clusters_directory() -> Path:
     return directory
 
 
-def path_of(cluster: str) -> Path:
-    """The connection file of a cluster of this user."""
-    return clusters_directory() / f"{cluster}.json"
+def path_of(cluster: str, directory: str | Path | None = None) -> Path:
+    """The connection file of a cluster of this user. directory: of its profile; by default the clusters' directory."""
+    return Path(directory or clusters_directory()) / f"{cluster}.json"
 
 
 def write(path: Path, connection: Connection) -> None:
@@ -59,14 +68,7 @@ def write(path: Path, connection: Connection) -> None:
 
 def read(path: Path) -> Connection:
     """The connection in a file. Raises ConnectionFileError that says what is wrong with it and what to do."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ConnectionFileError(f"{path} cannot be read ({error.strerror}). Is the cluster running?") from None
-    try:
-        connection = msgspec.json.decode(data, type=Connection)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise ConnectionFileError(f"{path} is not a connection file of hiersched: {error}") from None
+    connection = read_any(path)
     if connection.protocol != PROTOCOL_VERSION:
         raise ConnectionFileError(
             f"{path} is of a cluster that speaks protocol version {connection.protocol}, this side speaks "
@@ -79,6 +81,34 @@ def read(path: Path) -> Connection:
     return connection
 
 
+def read_any(path: Path) -> Connection:
+    """The connection in a file, of whatever version, gone or not. Raises ConnectionFileError if it is none."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConnectionFileError(f"{path} cannot be read ({error.strerror}). Is the cluster running?") from None
+    try:
+        return msgspec.json.decode(data, type=Connection)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ConnectionFileError(f"{path} is not a connection file of hiersched: {error}") from None
+
+
+def is_ours(path: Path) -> bool:
+    """Whether this is a connection file, of any version."""
+    return _owner_of(path) is not None
+
+
+def is_free(path: Path) -> bool:
+    """Whether a new cluster may write its connection here: there is no file, or one of a cluster that is gone.
+
+    A file that is none of ours, or of a cluster on another host, is somebody's.
+    """
+    owner = _owner_of(path)
+    if owner is None:
+        return not path.exists()
+    return owner.host == socket.gethostname() and not _lives(owner.pid)
+
+
 def remove(path: Path, key: str) -> None:
     """Remove the file if it is of the cluster with this key, and not of another that has taken the name since."""
     try:
@@ -89,33 +119,41 @@ def remove(path: Path, key: str) -> None:
         path.unlink(missing_ok=True)
 
 
-def names() -> list[str]:
+def names(directory: str | Path | None = None) -> list[str]:
     """Clusters of this user that have a connection file, the oldest first."""
     ages = {}
-    for path in clusters_directory().glob("*.json"):
+    for path in Path(directory or clusters_directory()).glob("*.json"):
         with contextlib.suppress(FileNotFoundError):  # its cluster has just ended
             ages[path.stem] = path.stat().st_mtime_ns
     return sorted(ages, key=ages.__getitem__)
 
 
-def newest() -> Path:
+def newest(directory: str | Path | None = None) -> Path:
     """The connection file written last by a cluster that runs. Raises ConnectionFileError if none does."""
     problem: ConnectionFileError | None = None
-    for name in reversed(names()):
+    for name in reversed(names(directory)):
         try:
-            read(path_of(name))
+            read(path_of(name, directory))
         except ConnectionFileError as error:
             problem = problem or error
         else:
-            return path_of(name)
+            return path_of(name, directory)
     raise problem or ConnectionFileError(
-        f"no cluster runs: {clusters_directory()} holds no connection file. Start one with `hiersched start -n 4`."
+        f"no cluster runs: {directory or clusters_directory()} holds no connection file. "
+        "Start one with `hiersched start -n 4`."
     )
 
 
 def is_local(connection: Connection) -> bool:
     """The root is on this host."""
     return connection.host == socket.gethostname()
+
+
+def _owner_of(path: Path) -> _Owner | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Owner)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None
 
 
 def _lives(pid: int) -> bool:

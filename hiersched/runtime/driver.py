@@ -3,6 +3,9 @@
 The driver knows no scheduling: it turns what happens outside (messages, processes that end, time that passes) into
 events, and effects into sends, forks and timers. It takes up to EVENTS_PER_STEP_MAX messages of a port at a time, so
 that no neighbour starves another, and then says `Drained`.
+
+A process may be replaced by another of its name. What was said by one that has ended, and is read only then, is never
+taken for words of its successor.
 """
 
 from __future__ import annotations
@@ -11,32 +14,47 @@ import functools
 import os
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from socket import gethostname
 from typing import Any, Concatenate, ParamSpec, Protocol
 
 from tornado.ioloop import IOLoop
 
 from hiersched.core import effects as e
+from hiersched.core.effects import link_of
 from hiersched.core.scheduler import SchedulerCore
-from hiersched.core.topology import Child
+from hiersched.core.topology import Child, TreePlan
 from hiersched.errors import ProtocolError, VersionMismatch
 from hiersched.limits import EVENTS_PER_STEP_MAX, START_TIMEOUT_S
+from hiersched.protocol.framing import Frame
 from hiersched.protocol.messages import Hello, Message, Refused
+from hiersched.runtime.client_watch import ClientWatch
 from hiersched.runtime.zmq_link import Gone, Port, Unreachable, Uplink
 
 
 class Spawner(Protocol):
-    """Starts the processes of children, ends them, and tells of their end through `Driver.on_child_ended`."""
+    """Starts the processes of children, ends them, and tells of their end through `Driver.on_child_ended`.
 
-    def start(self, children: list[Child]) -> None:
-        """Start one process for each child."""
+    When this process's own parent has ended, it tells through `Driver.on_orphaned`.
+    """
+
+    def start(self, children: list[Child], plan: TreePlan | None) -> None:
+        """Start one process for each child. plan: of the tree they are in, if it is not this process's."""
 
     def end(self, link: e.Link) -> None:
-        """See to it that the child's process is gone."""
+        """See to it that the child's process is gone, with all below it."""
+
+    def signal(self, links: list[e.Link], number: int) -> None:
+        """Send a signal to those of these children that it watches."""
 
     def watches(self, link: e.Link) -> bool:
         """Whether it will tell of this child's end."""
+
+    def fileno(self) -> int:
+        """The descriptor that becomes readable when there is news."""
+
+    def on_readable(self) -> None:
+        """Tell the news."""
 
 
 _P = ParamSpec("_P")
@@ -71,8 +89,9 @@ class Driver:
         self._sockets: list[Any] = [*ports, *([uplink] if uplink is not None else [])]
         self._spawner = spawner
         self._port_of: dict[e.Link, Port] = {}
-        self._awaited: dict[e.Link, Child] = {}
-        self._clients: dict[e.Link, int] = {}  # pidfds of clients on this host
+        self._awaited: dict[e.Link, tuple[Child, e.Spawn]] = {}  # started and not heard yet
+        self._ended: e.Link | None = None  # whose end is just being told
+        self._clients = ClientWatch(self._on_readable, self._on_client_ended)
         self._host = gethostname()
         self._loop = IOLoop.current()
         self._wake: object | None = None
@@ -86,6 +105,8 @@ class Driver:
             e.Send: self._send,
             e.WakeAt: self._wake_at,
             e.Spawn: self._spawn,
+            e.Signal: self._signal,
+            e.Climb: self._climb,
             e.Close: self._close,
             e.Exit: self._exit,
         }
@@ -95,6 +116,7 @@ class Driver:
         self._on_exit = on_exit
         for socket in self._sockets:
             self._loop.asyncio_loop.add_reader(socket.fileno(), self._on_readable)  # type: ignore[attr-defined]
+        self._loop.add_handler(self._spawner.fileno(), self._on_news, IOLoop.READ)
         self.step(e.Started())
         self._loop.add_callback(self._on_readable)
 
@@ -103,8 +125,8 @@ class Driver:
         self._stopped = True
         for socket in self._sockets:
             self._loop.asyncio_loop.remove_reader(socket.fileno())  # type: ignore[attr-defined]
-        for link in list(self._clients):
-            self._unwatch_client(link)
+        self._loop.remove_handler(self._spawner.fileno())
+        self._clients.close()
 
     def say(self, link: e.Link, message: Message) -> None:
         """A last word to a neighbour, outside the core; lost if it is gone."""
@@ -117,13 +139,31 @@ class Driver:
         self._feed(e.Drained())
         self._look_again()
 
-    def on_child_ended(self, link: e.Link, reason: str) -> None:
-        """A child's process is no more."""
+    @_entered_from_loop
+    def on_child_ended(self, link: e.Link, reason: str, orphans: Sequence[Child] = ()) -> None:
+        """A child's process is no more. orphans: its own children, which are this scheduler's from now on."""
+        self._ended = link
         self._on_readable()  # its last answers may wait to be read
-        child = self._awaited.pop(link, None)
-        self.step(e.LinkDown(link, reason) if child is None else e.ChildFailed(child, reason))
+        self._ended = None
+        self._port_of.pop(link, None)
+        awaited = self._awaited.pop(link, None)
+        if awaited is not None and not orphans:
+            self.step(e.ChildFailed(awaited[0], reason))
+        else:
+            self.step(e.LinkDown(link, reason, orphans))
+
+    @_entered_from_loop
+    def on_orphaned(self, reason: str) -> None:
+        """The parent's process is no more; or that of a former parent, whom this process has left already."""
+        assert self._uplink is not None, "the root has no parent"
+        if not self._uplink.parent_lives():
+            self.step(e.LinkDown(e.PARENT, reason))
 
     # --- in -----------------------------------------------------------------------------------------------------------
+
+    @_entered_from_loop
+    def _on_news(self, *_: object) -> None:
+        self._spawner.on_readable()
 
     @_entered_from_loop
     def _on_readable(self, *_: object) -> None:
@@ -146,16 +186,25 @@ class Driver:
             if received is None:
                 return True
             link, message, frames = received
-            if link and self._port_of.get(link) is not socket:
-                self._on_new_link(link, socket, message)  # type: ignore[arg-type]
-            self._feed(e.Received(link, message, frames))
+            if not link or (self._port_of.get(link) is socket and type(message) is not Hello):
+                self._feed(e.Received(link, message, frames))
+            else:
+                self._on_new_link(link, socket, message, frames)  # type: ignore[arg-type]
         return False
 
-    def _on_new_link(self, link: e.Link, port: Port, message: Message) -> None:
+    def _on_new_link(self, link: e.Link, port: Port, message: Message, frames: Sequence[Frame]) -> None:
+        """A message of a link that is not in use yet, or begins anew."""
+        if type(message) is not Hello:
+            if link in self._awaited:
+                return  # said by the predecessor: the successor says hello first
+        elif message.role == "client":
+            self._clients.watch(link, message)
+        elif message.host == self._host and _is_gone(message.pid):
+            return
+        else:
+            self._awaited.pop(link, None)
         self._port_of[link] = port
-        self._awaited.pop(link, None)
-        if type(message) is Hello:
-            self._watch_client(link, message)
+        self._feed(e.Received(link, message, frames))
 
     def _refuse(self, socket: Port | Uplink, error: ProtocolError | VersionMismatch) -> None:
         kind = "version" if isinstance(error, VersionMismatch) else "malformed"
@@ -166,29 +215,8 @@ class Driver:
             except Unreachable:
                 return  # it did not wait for the answer
 
-    def _watch_client(self, link: e.Link, hello: Hello) -> None:
-        """A client that is killed says no bye; if it is on this host, the end of its process is seen."""
-        if hello.role != "client" or hello.host != self._host or link in self._clients:
-            return
-        try:
-            pidfd = os.pidfd_open(hello.pid)
-        except (OSError, OverflowError):  # gone already, or not of our process namespace
-            return
-        self._clients[link] = pidfd
-        self._loop.add_handler(pidfd, lambda *_: self._on_client_ended(link), IOLoop.READ)
-
-    def _unwatch_client(self, link: e.Link) -> None:
-        pidfd = self._clients.pop(link, None)
-        if pidfd is not None:
-            self._loop.remove_handler(pidfd)
-            os.close(pidfd)
-
-    @_entered_from_loop
     def _on_client_ended(self, link: e.Link) -> None:
-        self._on_readable()  # its bye may wait to be read
-        if link in self._clients:
-            self._unwatch_client(link)
-            self.step(e.LinkDown(link, "its process ended"))
+        self.step(e.LinkDown(link, "its process ended"))
 
     def _look_again(self, more: bool = False) -> None:
         """Using a zmq socket may have eaten the edge that announces new messages: look before sleeping."""
@@ -220,8 +248,8 @@ class Driver:
         try:
             port.send(effect.link, effect.message, effect.frames)
         except Unreachable as error:
-            if isinstance(error, Gone) and self._spawner.watches(effect.link):
-                return None  # its process is ending: the one that watches it will tell why
+            if isinstance(error, Gone) and (effect.link == self._ended or self._spawner.watches(effect.link)):
+                return None  # its process is ending: the one that watches it will tell why, and whom it leaves
             self._port_of.pop(effect.link, None)
             return e.LinkDown(effect.link, str(error))
         return None
@@ -241,22 +269,48 @@ class Driver:
 
     def _spawn(self, effect: e.Spawn) -> None:
         for child in effect.children:
-            self._awaited[e.link_of(child)] = child
-        self._spawner.start(effect.children)
-        self._loop.call_later(START_TIMEOUT_S, self._check_started, effect.children)
+            link = link_of(child)
+            self._port_of.pop(link, None)  # that of the one it replaces
+            self._awaited[link] = child, effect
+        self._spawner.start(effect.children, effect.plan)
+        self._loop.call_later(START_TIMEOUT_S, self._check_started, effect)
 
     @_entered_from_loop
-    def _check_started(self, children: list[Child]) -> None:
-        for child in children:
-            link = e.link_of(child)
-            if link in self._awaited:
+    def _check_started(self, effect: e.Spawn) -> None:
+        for child in effect.children:
+            link = link_of(child)
+            if link in self._awaited and self._awaited[link][1] is effect:
                 self._spawner.end(link)
                 self.on_child_ended(link, f"it did not say hello within {START_TIMEOUT_S:.0f} s")
 
+    def _signal(self, effect: e.Signal) -> None:
+        self._spawner.signal(effect.links, effect.number)
+
+    def _climb(self, effect: e.Climb) -> None:
+        uplink = self._uplink
+        assert uplink is not None, "the root has nobody above it"
+        self._loop.asyncio_loop.remove_reader(uplink.fileno())  # type: ignore[attr-defined]
+        if uplink.climb():
+            self._loop.asyncio_loop.add_reader(uplink.fileno(), self._on_readable)  # type: ignore[attr-defined]
+            self._sent = True
+        else:
+            self._on_exit(f"no ancestor is left: {effect.reason}")
+
     def _close(self, effect: e.Close) -> None:
         self._port_of.pop(effect.link, None)
-        self._unwatch_client(effect.link)
+        self._clients.forget(effect.link)
         self._spawner.end(effect.link)
 
     def _exit(self, effect: e.Exit) -> None:
         self._on_exit(effect.reason)
+
+
+def _is_gone(pid: int) -> bool:
+    """Whether no process has this number."""
+    try:
+        os.close(os.pidfd_open(pid))
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):  # no number that a process may have: for others to judge
+        return False
+    return False

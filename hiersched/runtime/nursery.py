@@ -2,11 +2,12 @@
 
 The nursery imports everything an engine needs once, freezes it, and then forks: an engine costs a few milliseconds and
 a few megabytes, because all it has not changed is shared. It never has a thread or a zmq context, so a fork is safe.
-Schedulers ask for children over a socket pair of their own, made before their fork, and are told on it when one ends.
-The end of a process is seen through its pidfd, in milliseconds, whatever the process was doing.
+Schedulers ask for children over a channel of their own, made before their fork, and are told on it when one ends. The
+end of a process is seen through its pidfd, in milliseconds, whatever the process was doing.
 
-Nobody is left behind: when a scheduler ends, so does what it had started; when the root ends, all do; when the nursery
-itself is killed, the kernel kills its children (PR_SET_PDEATHSIG).
+Nobody is left behind. When a scheduler ends as it should, so does what it had started; when it is killed or breaks, its
+children become those of whoever had started it, and are told. When the root ends, all do; when the nursery itself is
+killed, the kernel kills its children (PR_SET_PDEATHSIG).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import contextlib
 import ctypes
 import gc
 import os
+import select
 import selectors
 import signal
 import socket
@@ -22,56 +24,38 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import msgspec
+from hiersched.core.effects import DOORBELL, Link, link_of
+from hiersched.core.topology import Child, TreePlan
+from hiersched.limits import STOP_TIMEOUT_S
+from hiersched.runtime.doorbell import DOORBELL_SIGNAL
+from hiersched.runtime.nursery_channel import Birth, Channel, Closed, End, Ended, Orphaned, Signal, Word
 
-from hiersched.core.topology import Child
-from hiersched.limits import MIB, STOP_TIMEOUT_S
-
-_REQUEST_BYTES_MAX = MIB
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
-
-class Birth(msgspec.Struct, array_like=True, tag=1):
-    """Scheduler to nursery: start these children; they connect to `address`."""
-
-    children: list[Child]
-    address: str
-
-
-class End(msgspec.Struct, array_like=True, tag=2):
-    """Scheduler to nursery: see to it that this child of yours is gone."""
-
-    kind: str
-    first: int
-
-
-class Ended(msgspec.Struct, array_like=True, tag=3):
-    """Nursery to scheduler: a child of yours is no more."""
-
-    kind: str
-    first: int
-    last: int
-    reason: str
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Birth | End | Ended).decode
-
-Run = Callable[[Child, str, socket.socket | None], None]
+Run = Callable[[Child, str, TreePlan | None, socket.socket | None], None]
 
 
 @dataclass(slots=True, eq=False)
 class _Process:
-    """A process the nursery forked. asker: the scheduler that wanted it; channel: to it, if it is a scheduler."""
+    """A process the nursery forked.
+
+    asker: the scheduler that wanted it, or that took it over; None: it is the root. children: those it wanted or took
+    over, without those it had ended. plan: of the tree it is in; None: the cluster's first. channel: to it, if it is a
+    scheduler. unwanted: its asker had it ended.
+    """
 
     pid: int
     pidfd: int
     child: Child
     asker: _Process | None
-    channel: socket.socket | None = None
+    plan: TreePlan | None
+    channel: Channel | None
+    children: dict[Link, _Process] = field(default_factory=dict)
+    lives: bool = True
+    unwanted: bool = False
 
 
 class Nursery:
@@ -83,47 +67,74 @@ class Nursery:
         self._processes: dict[int, _Process] = {}
         self._closing: list[int] = []
         self._root_code = 0
+        self._found_bug = False
         self._tells, self._told = socket.socketpair()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {DOORBELL_SIGNAL})  # for all to be forked
 
     def start_root(self, child: Child) -> None:
         """Fork the root scheduler."""
-        self._fork(child, "", None)
+        self._fork(child, "", None, None)
 
     def watch_owner(self, descriptor: int) -> None:
         """End everything when the other end of this pipe is closed: its holder is gone."""
         self._selector.register(descriptor, selectors.EVENT_READ, self._on_owner_gone)
 
     def serve(self) -> int:
-        """Fork on request until the root has ended and nothing is left. The root's exit code; negative: its signal."""
+        """Fork on request until the root has ended and nothing is left.
+
+        The root's exit code; negative: its signal. EX_SOFTWARE if any scheduler ended with that.
+        """
         gc.collect()
         gc.freeze()  # the collector must not touch, and so copy, what all children share
         self._watch_signals()
         while self._processes:
-            for key, _ in self._selector.select():
+            # Ends come first: what a scheduler asked for before it was lost must not surprise those it leaves.
+            for key, _ in sorted(self._selector.select(), key=lambda event: event[0].fd not in self._processes):
                 if key.fd not in self._closing:
                     key.data(key.fd)
             self._closing.clear()
-        return self._root_code
+        return os.EX_SOFTWARE if self._found_bug else self._root_code
 
     # --- births -------------------------------------------------------------------------------------------------------
 
-    def _fork(self, child: Child, address: str, asker: _Process | None) -> None:
-        ours, theirs = (
-            socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) if child.kind == "scheduler" else (None,) * 2
-        )
-        nursery = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            self._become(child, address, theirs, nursery)
-        if theirs is not None:
-            theirs.close()
-        process = _Process(pid, os.pidfd_open(pid), child, asker, ours)
-        self._processes[process.pidfd] = process
-        self._selector.register(process.pidfd, selectors.EVENT_READ, self._on_ended)
-        if ours is not None:
-            self._selector.register(ours, selectors.EVENT_READ, lambda _: self._on_request(process))
+    def _bear(self, request: Birth, asker: _Process) -> None:
+        """Fork the children that a scheduler asks for. One that cannot be has ended."""
+        plan = asker.plan if request.plan is None else request.plan
+        for child in request.children:
+            try:
+                self._fork(child, request.address, asker, plan)
+            except OSError as error:
+                self._tell(asker, Ended(child, f"it could not be started: {error.strerror}"))
 
-    def _become(self, child: Child, address: str, channel: socket.socket | None, nursery: int) -> None:
+    def _fork(self, child: Child, address: str, asker: _Process | None, plan: TreePlan | None) -> None:
+        """Fork one process. Raises OSError if the system has no room for it."""
+        nursery = os.getpid()
+        with contextlib.ExitStack() as undo:
+            ours = theirs = None
+            if child.kind == "scheduler":
+                ours, theirs = map(undo.enter_context, Channel.pair())
+            pid = os.fork()
+            if pid == 0:
+                if ours is not None:
+                    ours.close()
+                self._become(child, address, plan, theirs, nursery)
+            undo.callback(_kill, pid)
+            pidfd = os.pidfd_open(pid)
+            undo.pop_all()
+        channel = None
+        if ours is not None and theirs is not None:
+            theirs.close()
+            channel = Channel(ours)
+        process = self._processes[pidfd] = _Process(pid, pidfd, child, asker, plan, channel)
+        if asker is not None:
+            asker.children[link_of(child)] = process
+        self._selector.register(pidfd, selectors.EVENT_READ, self._on_ended)
+        if channel is not None:
+            self._selector.register(channel, selectors.EVENT_READ, lambda _: self._on_channel(process))
+
+    def _become(
+        self, child: Child, address: str, plan: TreePlan | None, channel: socket.socket | None, nursery: int
+    ) -> None:
         """In the forked process: drop what was the nursery's and be the child. Never returns."""
         status = 1
         try:
@@ -142,7 +153,7 @@ class Nursery:
                 signal.signal(number, signal.SIG_DFL)
             with contextlib.suppress(OSError), open("/proc/self/comm", "w") as name:
                 name.write(f"hs-{child.kind[:6]}-{child.first}")
-            self._run[child.kind](child, address, channel)
+            self._run[child.kind](child, address, plan, channel)
             status = 0
         except SystemExit as stop:
             status = stop.code if isinstance(stop.code, int) else 1
@@ -156,45 +167,85 @@ class Nursery:
 
     # --- requests and ends --------------------------------------------------------------------------------------------
 
-    def _on_request(self, asker: _Process) -> None:
+    def _on_channel(self, asker: _Process) -> None:
+        """There is a request to read, or room to send."""
         assert asker.channel is not None
         try:
-            data = asker.channel.recv(_REQUEST_BYTES_MAX)
-        except ConnectionResetError:  # it ended with something unread
-            data = b""
-        if not data:
+            request = asker.channel.receive_nowait()
+            self._watch_channel(asker, sent=asker.channel.flush())
+        except Closed:
             self._drop_channel(asker)
             return
-        request = _decode(data)
         if isinstance(request, Birth):
-            for child in request.children:
-                self._fork(child, request.address, asker)
+            self._bear(request, asker)
+        elif isinstance(request, Signal):
+            number = DOORBELL_SIGNAL if request.number == DOORBELL else request.number
+            for link in request.links:
+                if link in asker.children:
+                    self._signal(asker.children[link], number)
         elif isinstance(request, End):
-            for process in self._processes.values():
-                if process.asker is asker and (process.child.kind, process.child.first) == (
-                    request.kind,
-                    request.first,
-                ):
-                    self._signal(process, signal.SIGKILL)
+            process = asker.children.pop(request.link, None)
+            if process is not None:
+                process.unwanted = True
+                self._signal(process, signal.SIGKILL)
 
     def _on_ended(self, pidfd: int) -> None:
+        """A process is no more: see to its children, and tell whoever had wanted it."""
+        process, status = self._bury(pidfd)
+        heir = process.asker
+        code = status.si_status if status.si_code == os.CLD_EXITED else -status.si_status
+        self._found_bug |= process.child.kind == "scheduler" and code == os.EX_SOFTWARE
+        if heir is None:
+            self._root_code = code
+            self._end_all()
+            return
+        link, reason = link_of(process.child), _reason(status)
+        if heir.children.get(link) is process:
+            del heir.children[link]
+        orphans = list(process.children.values())
+        if code == 0 or process.unwanted or not heir.lives:
+            for orphan in orphans:
+                self._signal(orphan, signal.SIGKILL)
+            self._tell(heir, Ended(process.child, reason))
+            return
+        # The heir is told first, so that the orphans never come to it as strangers.
+        self._tell(heir, Ended(process.child, reason, [orphan.child for orphan in orphans]))
+        for orphan in orphans:
+            orphan.asker = heir
+            heir.children[link_of(orphan.child)] = orphan
+            if orphan.child.kind == "scheduler":
+                self._tell(orphan, Orphaned(reason))
+            else:
+                self._signal(orphan, DOORBELL_SIGNAL)
+
+    def _bury(self, pidfd: int) -> tuple[_Process, os.waitid_result]:
+        """Forget a process that has ended. How it ended."""
         process = self._processes.pop(pidfd)
+        process.lives = False
         self._selector.unregister(pidfd)
         status = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
         assert status is not None
         os.close(pidfd)
         self._closing.append(pidfd)
         self._drop_channel(process)
-        for orphan in self._processes.values():
-            if orphan.asker is process:
-                self._signal(orphan, signal.SIGKILL)
-        if process.asker is None:
-            self._root_code = status.si_status if status.si_code == os.CLD_EXITED else -status.si_status
-            self._end_all()
-        elif process.asker.channel is not None:
-            child = process.child
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the asker has ended as well
-                process.asker.channel.send(_encode(Ended(child.kind, child.first, child.last, _reason(status))))
+        return process, status
+
+    def _tell(self, process: _Process, word: Word) -> None:
+        """Never waits. What is not read waits here: at most two words for each child that the process has had."""
+        if process.channel is None:
+            return  # it has ended as well
+        try:
+            self._watch_channel(process, sent=process.channel.post(word))
+        except Closed:
+            self._drop_channel(process)
+
+    def _watch_channel(self, process: _Process, *, sent: bool) -> None:
+        """Wait for requests, and for room while something is left to send."""
+        assert process.channel is not None
+        events = selectors.EVENT_READ if sent else selectors.EVENT_READ | selectors.EVENT_WRITE
+        key = self._selector.get_key(process.channel)
+        if key.events != events:
+            self._selector.modify(process.channel, events, key.data)
 
     def _drop_channel(self, process: _Process) -> None:
         if process.channel is not None:
@@ -227,20 +278,21 @@ class Nursery:
 
     def _reap(self, timeout_s: float) -> None:
         """Wait for some process to end, without answering requests any more."""
-        with selectors.DefaultSelector() as ends:
-            for pidfd in self._processes:
-                ends.register(pidfd, selectors.EVENT_READ)
-            for key, _ in ends.select(timeout_s):
-                process = self._processes.pop(key.fd)
-                self._selector.unregister(key.fd)
-                os.waitid(os.P_PIDFD, key.fd, os.WEXITED)
-                os.close(key.fd)
-                self._closing.append(key.fd)
-                self._drop_channel(process)
+        ends = select.poll()
+        for pidfd in self._processes:
+            ends.register(pidfd, select.POLLIN)
+        for pidfd, _ in ends.poll(1000 * timeout_s):
+            self._bury(pidfd)
 
     def _signal(self, process: _Process, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(process.pidfd, number)
+
+
+def _kill(pid: int) -> None:
+    """End a process just forked."""
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
 
 
 def _reason(status: os.waitid_result) -> str:
@@ -250,52 +302,3 @@ def _reason(status: os.waitid_result) -> str:
     name = signal.Signals(status.si_status).name
     hint = " (out of memory?)" if name == "SIGKILL" else ""
     return f"it was killed by {name}{hint}"
-
-
-class NurseryClient:
-    """A scheduler's side: starts and ends children, and hears of their end."""
-
-    def __init__(self, channel: socket.socket, on_ended: Callable[[Child, str], None]) -> None:
-        channel.setblocking(False)
-        self._channel = channel
-        self._on_ended = on_ended
-        self._children: dict[tuple[str, int], Child] = {}
-        self.address = ""
-
-    def fileno(self) -> int:
-        """The descriptor that becomes readable when a child ends."""
-        return self._channel.fileno()
-
-    def start(self, children: list[Child]) -> None:
-        """Ask for one process per child; each will connect to `self.address`."""
-        for child in children:
-            self._children[child.kind, child.first] = child
-        self._send(Birth(children, self.address))
-
-    def end(self, kind: str, first: int) -> None:
-        """See to it that this child is gone; nothing happens if it is already."""
-        if self._children.pop((kind, first), None) is not None:
-            self._send(End(kind, first))
-
-    def on_readable(self, *_: object) -> None:
-        """Pass on which children ended."""
-        while True:
-            try:
-                data = self._channel.recv(_REQUEST_BYTES_MAX)
-            except BlockingIOError:
-                return
-            except ConnectionResetError:
-                data = b""
-            if not data:
-                raise SystemExit("the nursery is gone")
-            ended = _decode(data)
-            child = self._children.pop((ended.kind, ended.first), None)
-            if child is not None:
-                self._on_ended(child, ended.reason)
-
-    def _send(self, message: Birth | End) -> None:
-        self._channel.setblocking(True)
-        try:
-            self._channel.send(_encode(message))
-        finally:
-            self._channel.setblocking(False)

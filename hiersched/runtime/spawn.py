@@ -18,10 +18,11 @@ import zmq
 
 from hiersched.core.topology import TreePlan
 from hiersched.errors import StartError, UserError
-from hiersched.limits import STOP_TIMEOUT_S
+from hiersched.limits import ENGINES_MAX, STOP_TIMEOUT_S
 from hiersched.runtime import connection
 from hiersched.runtime.connection import Connection, clusters_directory
 
+SOCKETS_PREFIX = "hiersched-"  # of the name of the directory of a cluster's sockets
 _LOG_TAIL_BYTES = 4000
 _CONNECTION_BYTES_MAX = 65_536
 
@@ -29,9 +30,10 @@ _CONNECTION_BYTES_MAX = 65_536
 class HostConfig(msgspec.Struct, kw_only=True):
     """What a host is to run. Descriptors are inherited; -1: none.
 
-    directory: of its sockets. ready: where the root writes the connection once it can be reached. owner: a pipe; when
-    its other end closes, all ends. threads: for BLAS and OpenMP, of each engine. preload: modules that engines find
-    imported already. path: entries for sys.path, after its own.
+    directory: of its sockets. files: the directory of its connection file and log; by default the clusters' own. ready:
+    where the root writes the connection once it can be reached. owner: a pipe; when its other end closes, all ends.
+    threads: for BLAS and OpenMP, of each engine. preload: modules that engines find imported already. path: entries for
+    sys.path, after its own. environ: variables of all its processes. restart: engines that end are replaced.
     """
 
     cluster: str
@@ -40,16 +42,19 @@ class HostConfig(msgspec.Struct, kw_only=True):
     engines: int
     threads: int
     directory: str = ""
+    files: str = ""
     ip: str | None = None
     preload: list[str] = []
     path: list[str] = []
+    environ: dict[str, str] = {}
+    restart: bool = False
     ready: int = -1
     owner: int = -1
 
 
-def log_path(cluster: str) -> Path:
-    """Where the processes of a cluster write what they have to say."""
-    return clusters_directory() / f"{cluster}.log"
+def log_path(cluster: str, directory: str | Path | None = None) -> Path:
+    """Where the processes of a cluster write what they have to say: beside its connection file."""
+    return Path(directory or clusters_directory()) / f"{cluster}.log"
 
 
 def remove_log(log: Path, descriptor: int) -> None:
@@ -64,9 +69,10 @@ class HostProcess:
 
     def __init__(self, config: HostConfig, *, owned: bool) -> None:
         self.cluster = config.cluster
-        self.log = log_path(config.cluster)
+        self.log = log_path(config.cluster, config.files)
+        self._file = connection.path_of(config.cluster, config.files)
         self._key = config.key
-        self._directory = config.directory = _socket_directory(config.engines)
+        self._directory = config.directory = _socket_directory()
         self._ready, config.ready = os.pipe()
         self._owner = -1
         if owned:
@@ -150,7 +156,7 @@ class HostProcess:
 
     def _sweep(self) -> None:
         """Remove what a host leaves behind that was killed, or told to end before it was ready."""
-        connection.remove(connection.path_of(self.cluster), self._key)
+        connection.remove(self._file, self._key)
         if self._log >= 0:
             if self._process is None or self._process.returncode != os.EX_SOFTWARE:  # then the log tells of a bug
                 remove_log(self.log, self._log)
@@ -159,10 +165,11 @@ class HostProcess:
         shutil.rmtree(self._directory, ignore_errors=True)
 
 
-def _socket_directory(engines: int) -> str:
+def _socket_directory() -> str:
     """A new directory for sockets. Raises UserError where their paths would be longer than the system allows."""
-    directory = tempfile.mkdtemp(prefix="hiersched-")
-    excess = len(os.fsencode(f"{directory}/scheduler-9-{engines}-{engines}")) - zmq.IPC_PATH_MAX_LEN
+    directory = tempfile.mkdtemp(prefix=SOCKETS_PREFIX)
+    longest = f"{directory}/scheduler-9-{ENGINES_MAX}-{ENGINES_MAX}"
+    excess = len(os.fsencode(longest)) - zmq.IPC_PATH_MAX_LEN
     if excess > 0:
         os.rmdir(directory)
         raise UserError(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket as plain_sockets
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -49,6 +50,11 @@ class _Socket:
     """What ports and uplinks share: receiving, framing, and counting what is not a message."""
 
     def __init__(self, socket: zmq.Socket[bytes], *, has_links: bool) -> None:
+        self._has_links = has_links
+        self._use(socket)
+
+    def _use(self, socket: zmq.Socket[bytes]) -> None:
+        """Send and receive over this socket, which is neither bound nor connected yet."""
         socket.linger = 0
         socket.set_hwm(LINK_MESSAGES_MAX)
         socket.setsockopt(zmq.MAXMSGSIZE, FRAME_BYTES_MAX)
@@ -57,7 +63,6 @@ class _Socket:
         self._get: Callable[[int], int] = base.get.__get__(socket)
         self._recv: Callable[..., Any] = base.recv.__get__(socket)
         self._send: Callable[..., Any] = base.send.__get__(socket)
-        self._has_links = has_links
 
     def fileno(self) -> int:
         """The descriptor to sleep on."""
@@ -157,19 +162,53 @@ class Port(_Socket):
 
 
 class Uplink(_Socket):
-    """A connection to a parent. name: the link's name on the other side, unique there."""
+    """A connection to a parent. name: the link's name on the other side, unique there.
+
+    address: of the parent. ancestors: the addresses of those above it on this host, the nearest first.
+    """
 
     def __init__(
-        self, own: zmq.Context[zmq.Socket[bytes]], address: str, name: Link, keys: CurveKeys | None = None
+        self,
+        own: zmq.Context[zmq.Socket[bytes]],
+        address: str,
+        name: Link,
+        keys: CurveKeys | None = None,
+        *,
+        ancestors: Sequence[str] = (),
     ) -> None:
-        socket = own.socket(zmq.DEALER)
-        super().__init__(socket, has_links=False)
-        socket.setsockopt(zmq.IDENTITY, name)
-        if address.startswith("tcp://"):
-            if keys is None:
-                raise ValueError("a tcp link needs keys")
-            keys.enter(socket)
-        socket.connect(address)
+        if address.startswith("tcp://") and keys is None:
+            raise ValueError("a tcp link needs keys")
+        super().__init__(own.socket(zmq.DEALER), has_links=False)
+        self._name = name
+        self._keys = keys
+        self._ancestors = list(ancestors)
+        self._connect(address)
+
+    def _connect(self, address: str) -> None:
+        self.address = address
+        self.socket.setsockopt(zmq.IDENTITY, self._name)
+        if self._keys is not None and address.startswith("tcp://"):
+            self._keys.enter(self.socket)
+        self.socket.connect(address)
+
+    def parent_lives(self) -> bool:
+        """Whether somebody listens at the parent's address, which is on this host."""
+        return _listens(self.address)
+
+    def climb(self) -> bool:
+        """Leave the parent for its nearest ancestor that lives; False if none does.
+
+        What was not read has never happened then, and what was not sent yet is gone.
+        """
+        while self._ancestors:
+            address = self._ancestors.pop(0)
+            if _listens(address):
+                own = self.socket.context
+                self.socket.close()
+                self._use(own.socket(zmq.DEALER))
+                self._connect(address)
+                return True
+        return False
 
     def send(self, message: Message, frames: Sequence[Frame] = ()) -> None:
         """Send; waits only while the bounded queue is full."""
@@ -179,3 +218,16 @@ class Uplink(_Socket):
 def _blame(error: ProtocolError | VersionMismatch, link: Link) -> ProtocolError | VersionMismatch:
     error.link = link  # type: ignore[union-attr]
     return error
+
+
+def _listens(address: str) -> bool:
+    """Whether a process listens at an ipc address. The socket that one leaves behind refuses at once."""
+    with plain_sockets.socket(plain_sockets.AF_UNIX, plain_sockets.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(address.removeprefix("ipc://"))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except BlockingIOError:  # more connections wait there than it has taken yet
+            return True
+    return True

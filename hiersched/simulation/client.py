@@ -1,24 +1,68 @@
-"""A simulated client: calls, tasks and the blobs they need, sent and settled as the real session does it."""
+"""A simulated client: calls, tasks and the blobs they need, sent and settled as the real session does it.
+
+A detached session outlives its client: another one joins it, and then has to be told everything that the first one was
+not, each once.
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import inf
+from typing import NamedTuple, Protocol
 
+import msgspec
+
+from hiersched.core.conditions import named_by
 from hiersched.core.effects import PARENT, Link
 from hiersched.errors import Bug, ClusterLost, TaskCancelled
 from hiersched.kernels import bitset
 from hiersched.limits import TASKS_PER_MESSAGE_MAX
 from hiersched.protocol import messages as m
-from hiersched.protocol.framing import Frame, split_frames
+from hiersched.protocol.framing import Frame, split_frames, whole
+from hiersched.simulation.hearing import Listener, answers_in, check_reports
 from hiersched.simulation.network import Edge, Network, Node
 from hiersched.simulation.payload import Bulk, frame_bytes, pack_argument, unpack_answer
 from hiersched.simulation.requests import ERROR_OF, Outcome, Request
 from hiersched.simulation.scheduler import results_in
 
 Blobs = Mapping[m.Digest, int]  # how many bytes each has
+TermsOf = Callable[[Sequence[m.TaskId]], Sequence[m.Terms]]  # from the ids of tasks: what each asks for
 
 NO_BLOBS: Blobs = {}
+SEEN_UNTOLD_MAX = 1_000  # results taken in before the root is told so, if no task is
+READ_WITHIN_S = 0.5  # what left a client so long before its end has been read by the root
+
+
+class TaskLog(Protocol):
+    """Is told what tasks ask for."""
+
+    def on_submit(self, task: m.TaskId, terms: m.Terms) -> None:
+        """This task is about to be sent."""
+
+
+class TaskEnd(NamedTuple):
+    """How a task ended. code: as in its result. outcome: the frame, if there is one."""
+
+    code: int
+    rank: int
+    outcome: Frame
+
+    @property
+    def ran(self) -> bool:
+        """Whether it started, or may have."""
+        return self.code in (0, m.RAISED, m.ENGINE_LOST, m.ANSWER_LOST, m.INTERRUPTED)
+
+
+class Question:
+    """Something asked that has one answer. answer: a Census, Executed or Because; None until it comes."""
+
+    def __init__(self) -> None:
+        self.answer: m.Message | None = None
+
+    def done(self) -> bool:
+        """It is answered."""
+        return self.answer is not None
 
 
 class SimClient(Node):
@@ -26,19 +70,32 @@ class SimClient(Node):
 
     open: its unfinished calls and tasks by id, with the place in their request (-1: a whole call). pins: blobs it must
     be able to supply, [bytes, open ids that need it]. unsent: tasks that wait until the root takes more; in_flight:
-    those it has. ended: why it left, or was left.
+    those it has. ends: how its tasks ended; terms: what they asked for; withdrawn: calls and tasks that it has
+    cancelled; unmet: tasks that do not suit all engines. ended: why it left, or was left. predecessor: whose session it joins.
     """
 
-    def __init__(self, link: Link, host: str, *, network: Network) -> None:
+    def __init__(self, link: Link, host: str, *, network: Network, predecessor: SimClient | None = None) -> None:
         super().__init__(link, host)
         self.members = 0
         self.session = 0
         self.open: dict[m.TaskId, tuple[Request, int]] = {}
+        self.questions: dict[m.TaskId, Question] = {}
         self.pins: dict[m.Digest, list[int]] = {}
         self.unsent: deque[m.Task] = deque()
         self.in_flight = 0
+        self.ends: dict[m.TaskId, TaskEnd] = {}
+        self.terms: dict[m.TaskId, m.Terms] = {}
+        self.withdrawn: set[m.TaskId] = set()
+        self.unmet: set[m.TaskId] = set()
+        self.heard = Listener()
         self.ended = ""
+        self.detached = False
+        self.predecessor = predecessor
+        self.log: TaskLog | None = None
+        self._asked: dict[m.TaskId, tuple[Request, int, float]] = {}  # and when it left
+        self._told_again: dict[m.TaskId, set[int]] = {}  # places whose outcome the predecessor had
         self._in_flight_max = 0
+        self._seen = self._seen_told = 0
         self._network = network
         self._last_id = 0
         self._needs: dict[m.TaskId, tuple[m.Digest, ...]] = {}
@@ -48,13 +105,15 @@ class SimClient(Node):
     @property
     def at_rest(self) -> bool:
         """Nothing is outstanding, nothing pinned."""
-        return not (self.open or self.pins or self.unsent or self.in_flight)
+        return not (self.open or self.questions or self.pins or self.unsent or self.in_flight)
 
     # --- asking -------------------------------------------------------------------------------------------------------
 
-    def start(self, cluster: str, key: str) -> None:
-        """Say hello."""
-        self._send(m.Hello(cluster, key, "client", self.link.decode(), 0, self.host, 0, 0))
+    def start(self, cluster: str, key: str, *, detached: bool = False) -> None:
+        """Say hello. detached: the session is to outlive this client."""
+        self.detached = detached
+        name = self.link.decode()
+        self._send(m.Hello(cluster, key, "client", name, 0, self.host, 0, 0, detached=detached))
 
     def call(self, request: Request, *, function: m.Digest = m.NO_FUNCTION, blobs: Blobs = NO_BLOBS) -> None:
         """Send a call to the targets of `request`, in shares of their own if it has more than one argument.
@@ -68,43 +127,92 @@ class SimClient(Node):
         needs = [digest for digest in blobs if digest != function]
         arguments, parts = list(request.arguments), []
         if len(arguments) > 1:
-            arguments = [argument for _, argument in sorted(zip(request.targets, arguments, strict=True))]
+            by_rank = sorted(zip(request.targets, arguments, strict=True), key=lambda pair: pair[0])
+            arguments = [argument for _, argument in by_rank]
             parts = [m.Part(1, []) for _ in arguments]
         targets = bitset.to_wire(bitset.of_ranks(request.targets))
         lane = m.CELL_LANE if function == m.NO_FUNCTION else m.CALL_LANE
         frames = [pack_argument(argument) for argument in arguments]
         self._send(m.Call(request_id, targets, lane, function, needs, parts), frames)
+        self._asked[request_id] = (request, -1, self._free_s)
 
-    def tasks(self, request: Request, *, function: m.Digest, blobs: Blobs = NO_BLOBS) -> None:
+    def tasks(
+        self, request: Request, *, function: m.Digest, blobs: Blobs = NO_BLOBS, terms_of: TermsOf | None = None
+    ) -> None:
         """Send one load-balanced task for each argument of `request`. blobs: as for `call`."""
         ids = self._enter(request, range(len(request.arguments)), blobs)
         if self.ended:
             self._end_early(request)
             return
         needs = [digest for digest in blobs if digest != function]
-        for task_id, argument in zip(ids, request.arguments, strict=True):
-            self.unsent.append(m.Task(task_id, function, needs, pack_argument(argument), 0))
+        all_terms = [None] * len(ids) if terms_of is None else terms_of(ids)
+        for task_id, argument, terms in zip(ids, request.arguments, all_terms, strict=True):
+            if terms is not None:
+                argument = msgspec.structs.replace(argument, inputs=tuple(terms.inputs))
+                self.terms[task_id] = terms
+                if argument.unmet[1]:
+                    self.unmet.add(task_id)
+                if self.log is not None:
+                    self.log.on_submit(task_id, terms)
+            self.unsent.append(m.Task(task_id, function, needs, pack_argument(argument), 0, terms))
         self._send_tasks()
 
-    def cancel(self, ids: Iterable[m.TaskId]) -> None:
-        """Withdraw tasks that have not started; they end with TaskCancelled."""
+    def _knowing(self, task: m.Task) -> m.Task:
+        """The task, with what is known here of how those ended that it depends on."""
+        if task.terms is None:
+            return task
+        ends = {named: end for named in named_by(task.terms) if (end := self.ends.get(named)) is not None}
+        known = [(named, not end.code, end.rank if end.ran else -1) for named, end in ends.items()]
+        return msgspec.structs.replace(task, terms=msgspec.structs.replace(task.terms, known=known))
+
+    def cancel(self, ids: Iterable[m.TaskId], *, running: bool = False) -> None:
+        """Withdraw calls and tasks that have not started. running: interrupt those that have."""
         wanted = {task_id for task_id in ids if task_id in self.open}
+        self.withdrawn |= wanted
         withdrawn = [task.id for task in self.unsent if task.id in wanted]
         self.unsent = deque(task for task in self.unsent if task.id not in wanted)
         for task_id in withdrawn:
             self._settle(task_id, TaskCancelled)
+            self.ends[task_id] = TaskEnd(m.CANCELLED, 0, b"")
         sent = sorted(wanted.difference(withdrawn))
         for start in range(0, len(sent), TASKS_PER_MESSAGE_MAX):
-            self._send(m.Cancel(sent[start : start + TASKS_PER_MESSAGE_MAX]))
+            self._send(m.Cancel(sent[start : start + TASKS_PER_MESSAGE_MAX], running))
+
+    def order(self, ranks: Iterable[int], verb: str, number: int = 0) -> Question:
+        """Signal, stop or restart engines."""
+        targets = bitset.to_wire(bitset.of_ranks(ranks))
+        return self._ask(lambda request: m.Order(request, targets, verb, number))  # type: ignore[arg-type]
+
+    def grow(self, engines: int) -> Question:
+        """Add engines."""
+        return self._ask(lambda request: m.Grow(request, engines))
+
+    def survey(self, ranks: Iterable[int] = ()) -> Question:
+        """Ask for all counters, and the queues of these engines."""
+        targets = bitset.to_wire(bitset.of_ranks(ranks))
+        return self._ask(lambda request: m.Survey(request, targets))
+
+    def why(self, task: m.TaskId) -> Question:
+        """Ask why a task or call has not ended."""
+        return self._ask(lambda request: m.Why(request, task))
 
     def stop_cluster(self) -> None:
         """End the whole cluster."""
         self._send(m.Stop("a client asked for it"))
 
-    def leave(self) -> None:
-        """Say goodbye; what is outstanding ends with ClusterLost."""
-        self._send(m.Bye("the client closed its session"))
+    def leave(self, *, stays: bool = False) -> None:
+        """Say goodbye. Unless the session stays, what is outstanding ends with ClusterLost."""
+        self._send(m.Bye("the client closed its session", stays))
         self.link_down(PARENT, "the client closed its session")
+
+    def _ask(self, message_of: Callable[[m.TaskId], m.Message]) -> Question:
+        question = Question()
+        self._last_id += 1
+        request = self.session << m.SESSION_SHIFT | self._last_id
+        if not self.ended:
+            self.questions[request] = question
+            self._send(message_of(request))
+        return question
 
     def _enter(self, request: Request, places: Sequence[int], blobs: Blobs) -> list[m.TaskId]:
         """Note what is about to be sent, pin its blobs, and send the root those it was not sent before. The ids."""
@@ -125,11 +233,17 @@ class SimClient(Node):
         return ids
 
     def _send_tasks(self) -> None:
-        """Send tasks, as many as the root takes."""
+        """Send tasks, as many as the root takes; or word of the results that have come, if there are many."""
         while self.unsent and self.in_flight < self._in_flight_max:
             count = min(len(self.unsent), self._in_flight_max - self.in_flight, TASKS_PER_MESSAGE_MAX)
             self.in_flight += count
-            self._send(m.Tasks([self.unsent.popleft() for _ in range(count)]))
+            batch = [self._knowing(self.unsent.popleft()) for _ in range(count)]
+            self._send(m.Tasks(batch, self._seen))
+            self._seen_told = self._seen
+            self._asked.update((task.id, (*self.open[task.id], self._free_s)) for task in batch)
+        if self._seen - self._seen_told >= SEEN_UNTOLD_MAX:
+            self._send(m.Tasks([], self._seen))
+            self._seen_told = self._seen
 
     def _send(self, message: m.Message, frames: Sequence[Frame] = ()) -> None:
         assert self.uplink is not None
@@ -141,10 +255,9 @@ class SimClient(Node):
     # --- hearing ------------------------------------------------------------------------------------------------------
 
     def receive(self, edge: Edge, link: Link, message: m.Message, frames: Sequence[Frame]) -> None:
-        """Take a message in; it is handled when that has taken its time."""
-        costs, timeline = self._network.weather.costs, self._network.timeline
-        self._free_s = max(self._free_s, timeline.now_s) + costs.receive_s + costs.result_s * results_in(message)
-        timeline.at(self._free_s, self._handle, (message, frames))
+        costs, now_s = self._network.weather.costs, self._network.timeline.now_s
+        self._free_s = max(self._free_s, now_s) + costs.receive_s + costs.result_s * results_in(message)
+        self._network.timeline.at(self._free_s, self._handle, (message, frames))
 
     def _handle(self, parcel: tuple[m.Message, Sequence[Frame]]) -> None:
         if self.ended or self.ended_s <= self._network.timeline.now_s:
@@ -154,24 +267,29 @@ class SimClient(Node):
             case m.Reply():
                 self._on_reply(message, frames)
             case m.Results():
-                self._on_results(message)
+                self._on_results(message, frames)
+            case m.Outputs():
+                self._on_outputs(message, frames)
             case m.Members():
-                self.members = (self.members | bitset.from_wire(message.joined)) & ~bitset.from_wire(message.left)
+                self.members = self.members & ~bitset.from_wire(message.left) | bitset.from_wire(message.joined)
             case m.Want():
                 self._on_want(message)
+            case m.Census() | m.Executed() | m.Because():
+                self.questions.pop(message.request).answer = message
             case m.Welcome():
-                self.session = message.session
-                self._in_flight_max = message.facts["tasks_in_flight_max"]
-                self.members |= bitset.from_wire(message.members)
+                self._on_welcome(message)
             case m.Bye():
                 self.link_down(PARENT, message.reason)
             case m.Refused():
                 self.link_down(PARENT, message.text)
 
     def link_down(self, link: Link, reason: str) -> None:
-        """Nothing more will come: what is outstanding ends with ClusterLost."""
+        """Nothing more will come here: what is outstanding ends with ClusterLost, unless somebody may join later."""
         self.ended_s = min(self.ended_s, max(self._free_s, self._network.timeline.now_s))
         self.ended = reason
+        self.questions.clear()
+        if self.detached:
+            return
         self.unsent.clear()
         for request in {id(request): request for request, _ in self.open.values()}.values():
             self._end_early(request)
@@ -184,47 +302,109 @@ class SimClient(Node):
             if request_id in self.open:
                 self._close(request_id)
 
-    def _on_reply(self, reply: m.Reply, frames: Sequence[Frame]) -> None:
-        request, last = self._open_request(reply.request)[0], False
+    def _on_welcome(self, welcome: m.Welcome) -> None:
+        self.session = welcome.session
+        self._in_flight_max = welcome.facts["tasks_in_flight_max"]
+        self.members |= bitset.from_wire(welcome.members)
+        if self.predecessor is not None:
+            self._last_id = welcome.facts["next"] - 1
+            self._take_over(self.predecessor, {request for request, _ in welcome.facts["open"]})
+
+    def _take_over(self, former: SimClient, ids: set[m.TaskId]) -> None:
+        """Wait for the outcomes of the session that this client has joined.
+
+        Raises Bug if something that the root must have had is not among them.
+        """
         now_s = self._network.timeline.now_s
-        pieces = split_frames([chunk.frames for chunk in reply.chunks], frames)
-        for chunk, piece in zip(reply.chunks, pieces, strict=True):
-            ranks = bitset.ranks_of(bitset.from_wire(chunk.ranks))
-            if not chunk.sizes:
-                last = request.settle(request.place_of(ranks[0]), unpack_answer(piece[0]), now_s) or last
-                continue
-            start, body = 0, memoryview(piece[0])
-            for rank, size in zip(ranks, chunk.sizes, strict=True):
-                answer = unpack_answer(body[start : start + size])
-                last = request.settle(request.place_of(rank), answer, now_s) or last
-                start += size
+        for request_id, (request, place) in former.open.items():
+            left_s = former._asked[request_id][2] if request_id in former._asked else inf
+            if request_id not in ids and left_s <= former.ended_s - READ_WITHIN_S:
+                raise Bug(f"session {self.session} was joined again, and request {request_id} is unknown there")
+            if request_id not in ids:  # it never left, or was not read before the root knew that its sender was gone
+                for part in range(len(request.outcomes)) if place < 0 else [place]:
+                    request.settle(part, ClusterLost, now_s)
+        for request_id in ids:
+            request, place, left_s = former._asked[request_id]
+            self.open[request_id] = (request, place)
+            self._asked[request_id] = (request, place, left_s)
+            places = range(len(request.outcomes)) if place < 0 else [place]
+            had = {part for part in places if request.outcomes[part] is not None}
+            if had:
+                self._told_again[request_id] = had
+            self.in_flight += place >= 0
+        self.ends.update(former.ends)
+        self.terms.update(former.terms)
+        self.withdrawn |= former.withdrawn
+        self.unmet |= former.unmet
+
+    def _on_reply(self, reply: m.Reply, frames: Sequence[Frame]) -> None:
+        request = self._open_request(reply.request)[0]
+        check_reports(request, reply, frames)
+        for answer in answers_in(reply, frames):
+            self._settle_part(reply.request, request, request.place_of(answer.rank), answer)
         for loss in reply.losses:
             for rank in bitset.ranks_of(bitset.from_wire(loss.ranks)):
-                last = request.settle(request.place_of(rank), ERROR_OF[loss.code], now_s) or last
-        if last:
+                self._settle_part(reply.request, request, request.place_of(rank), ERROR_OF[loss.code])
+        if None not in request.outcomes and reply.request not in self._told_again:
             self._close(reply.request)
 
-    def _on_results(self, batch: m.Results) -> None:
-        for result in batch.results:
+    def _on_results(self, batch: m.Results, frames: Sequence[Frame]) -> None:
+        pieces = split_frames([result.frames for result in batch.results], frames)
+        for result, piece in zip(batch.results, pieces, strict=True):
             self.in_flight -= 1
-            self._settle(result.id, ERROR_OF[result.code] if result.code else unpack_answer(result.payload))
+            self._seen += 1
+            outcome: Outcome = ERROR_OF[result.code] if result.code else ClusterLost
+            frame: Frame = b""
+            if result.code in (0, m.RAISED):
+                frame = whole(result.payload, piece)[0]
+                outcome = unpack_answer(frame)
+                if outcome.failed != (result.code == m.RAISED) or outcome.rank != result.rank:
+                    raise Bug(f"task {result.id} ends with code {result.code} of engine {result.rank} and {outcome}")
+            self.ends[result.id] = TaskEnd(result.code, result.rank, frame)
+            self._settle(result.id, outcome)
         self._send_tasks()
+
+    def _on_outputs(self, outputs: m.Outputs, frames: Sequence[Frame]) -> None:
+        for piece, frame in zip(outputs.pieces, frames, strict=True):
+            request, place = self._open_request(piece.request)
+            ranks = bitset.from_wire(piece.ranks)
+            if place < 0:
+                had = self._told_again.get(piece.request, set())
+                places = [request.place_of(rank) for rank in bitset.ranks_of(ranks)]
+                late = [part for part in places if request.outcomes[part] is not None and part not in had]
+                if late:
+                    raise Bug(f"output of engines {bitset.text_of(ranks)} for {piece.request} after their answers")
+            self.heard.hear(piece.request, ranks, frame, again=place >= 0)
 
     def _on_want(self, want: m.Want) -> None:
         missing = []
         for digest in want.digests:
             pin = self.pins.get(digest)
-            if pin is None:
-                missing.append(digest)
-            else:
+            end = self.ends.get(int.from_bytes(digest[-8:], "big"))
+            if pin is not None:
                 self._send(m.Blob(digest), (Bulk(pin[0]),))
+            elif end is not None and digest == m.result_digest(int.from_bytes(digest[-8:], "big")):
+                self._send(m.Blob(digest), (end.outcome,))
+            else:
+                missing.append(digest)
         if missing:
             self._send(m.Missing(missing))
 
     def _settle(self, task_id: m.TaskId, outcome: Outcome) -> None:
+        """A task has ended."""
         request, place = self._open_request(task_id)
-        request.settle(place, outcome, self._network.timeline.now_s)
+        self._settle_part(task_id, request, place, outcome)
         self._close(task_id)
+
+    def _settle_part(self, request_id: m.TaskId, request: Request, place: int, outcome: Outcome) -> None:
+        """A part has its outcome, which the client before this one may have had already."""
+        had = self._told_again.get(request_id)
+        if had is None or place not in had:
+            request.settle(place, outcome, self._network.timeline.now_s)
+            return
+        had.discard(place)
+        if not had:
+            del self._told_again[request_id]
 
     def _open_request(self, request_id: m.TaskId) -> tuple[Request, int]:
         """The request and place of an id. Raises Bug if it has ended, or never began."""

@@ -22,7 +22,7 @@ from hiersched.kernels import bitset
 from hiersched.limits import BLOB_TIMEOUT_S, LOST_AFTER_S, START_TIMEOUT_S
 from hiersched.protocol.messages import NO_FUNCTION, Digest
 from hiersched.simulation.checks import Checker, leftovers
-from hiersched.simulation.client import NO_BLOBS, Blobs, SimClient
+from hiersched.simulation.client import NO_BLOBS, Blobs, SimClient, TermsOf
 from hiersched.simulation.engine import SimEngine
 from hiersched.simulation.network import Edge, Network, Node, Weather
 from hiersched.simulation.nursery import Nursery
@@ -42,13 +42,15 @@ FUNCTION_BYTES = 1_000
 class Setup(msgspec.Struct, frozen=True):
     """What a world is made of, beside its size and seed.
 
-    slots_per_host: engines of one host. unborn: ranks of engines that end before they say hello. checked: look at every
-    scheduler after each of its events; None: if the world is small. replay: the command that makes this run again.
+    slots_per_host: engines of one host. unborn: ranks of engines that end before they say hello. restarts: engines that
+    end are replaced. checked: look at every scheduler after each of its events; None: if the world is small. replay:
+    the command that makes this run again.
     """
 
     slots_per_host: int = 64
     weather: Weather = Weather()
     unborn: frozenset[int] = frozenset()
+    restarts: bool = False
     checked: bool | None = None
     replay: str = ""
 
@@ -73,7 +75,9 @@ class World:
         self.plan = _plan(engines, setup, fanout, leaf_engines)
         checked = engines <= CHECKED_ENGINES_MAX if setup.checked is None else setup.checked
         checker = Checker(self.plan) if checked else None
-        self._nursery = Nursery(self.network, self.plan, unborn=setup.unborn, checker=checker)
+        self._nursery = Nursery(
+            self.network, self.plan, unborn=setup.unborn, restarts=setup.restarts, checker=checker
+        )
         self._start_s = 0.0
         self.root = self._nursery.start_root()
         self.client = self.add_client()
@@ -98,10 +102,10 @@ class World:
         return self._nursery.clients
 
     def engine(self, rank: int) -> SimEngine:
-        """The engine of this rank, living or dead. Raises UserError if there never was one."""
+        """The latest engine of this rank, living or dead. Raises UserError if there never was one."""
         engine = self._nursery.engines.get(rank)
         if engine is None:
-            raise UserError(f"there is no engine {rank}: ranks go up to {self.plan.engines - 1}")
+            raise UserError(f"there is no engine {rank}: ranks go up to {max(self._nursery.engines)}")
         return engine
 
     def schedulers(self, level: int | None = None) -> list[SimScheduler]:
@@ -109,14 +113,31 @@ class World:
         nodes = [node for node in self._nursery.schedulers if level is None or node.level == level]
         return sorted(nodes, key=lambda node: (node.level, node.core.place.first))
 
+    @property
+    def lost(self) -> int:
+        """Ranks of engines that have ended, a bit set."""
+        return self._nursery.lost
+
+    @property
+    def ended(self) -> int:
+        """How many processes have ended, clients that left of their own will apart."""
+        return self._nursery.ended
+
+    def ranks(self) -> list[int]:
+        """Ranks of all engines that there ever were, ascending."""
+        return sorted(self._nursery.engines)
+
     def living(self) -> list[int]:
         """Ranks of the engines that live now, ascending."""
         now_s = self.timeline.now_s
         return sorted(rank for rank, engine in self._nursery.engines.items() if engine.ended_s > now_s)
 
-    def add_client(self) -> SimClient:
-        """One more client, about to be let in."""
-        return self._nursery.start_client(self.root)
+    def add_client(self, *, detached: bool = False, joins: SimClient | None = None) -> SimClient:
+        """One more client, about to be let in.
+
+        detached: its session outlives it. joins: the client, gone by now, whose detached session it joins.
+        """
+        return self._nursery.start_client(self.root, detached=detached or joins is not None, predecessor=joins)
 
     # --- what is asked ------------------------------------------------------------------------------------------------
 
@@ -157,19 +178,24 @@ class World:
         *,
         blobs: Blobs = NO_BLOBS,
         client: SimClient | None = None,
+        terms_of: TermsOf | None = None,
     ) -> Request:
-        """One load-balanced task for each argument. blobs: what each needs, the function first."""
+        """One load-balanced task for each argument. blobs: what each needs, the function first.
+
+        terms_of: given their ids when they are sent, what each of them asks for.
+        """
         request = Request(None, arguments)
         blobs = blobs or {FUNCTION: FUNCTION_BYTES}
         caller = client or self.client
-        self.at(at_s, lambda: caller.tasks(request, function=next(iter(blobs)), blobs=blobs))
+        self.at(at_s, lambda: caller.tasks(request, function=next(iter(blobs)), blobs=blobs, terms_of=terms_of))
         return request
 
     # --- what breaks --------------------------------------------------------------------------------------------------
 
     def kill(self, rank: int, at_s: float | None = None) -> None:
-        """End an engine without a word."""
-        self.end(self.engine(rank), at_s)
+        """End an engine without a word: whichever has this rank then."""
+        self.engine(rank)
+        self.at(at_s, lambda: self._nursery.end(self.engine(rank), "it was killed"))
 
     def end(self, node: Node, at_s: float | None = None) -> None:
         """End any process without a word: an engine, a scheduler, a client."""
@@ -185,7 +211,7 @@ class World:
         self.at(at_s, set_slowness)
 
     def partition(self, nodes: Sequence[Node], *, at_s: float | None = None, for_s: float | None = None) -> None:
-        """Cut these off from their parents, for so many seconds or for good.
+        """Cut these off from their parents on other hosts, for so many seconds or for good.
 
         Raises UserError for a node whose link is watched: what cannot be silent for long cannot be cut off unnoticed.
         """
@@ -193,7 +219,8 @@ class World:
         for node in nodes:
             if node.uplink is None or self.root.core.place.watched or not isinstance(node, SimScheduler):
                 raise UserError("only schedulers below the root, in a world of several hosts, can be cut off")
-            edges.append(node.uplink)
+            if not node.uplink.same_host:
+                edges.append(node.uplink)
         self.at(at_s, lambda: self.network.cut(edges))
         if for_s is not None:
             begin_s = self.now_s if at_s is None else at_s

@@ -1,28 +1,48 @@
 """A simulated engine: takes work from its scheduler in order, runs it for a virtual time, answers.
 
 It keeps to what the real engine does: one thing at a time, results of short tasks leave together at least every
-RESULTS_FLUSH_S, messages are looked at between such batches, and work that names a missing blob waits for it with all
-work behind it. Whatever lies between two looks at the inbox is worked out at once, and sent with the time at which it
-leaves: a pipe drops it if the engine has ended by then.
+RESULTS_FLUSH_S, and messages are looked at between such batches. Short work is worked out at once, and sent with the
+time at which it leaves: a pipe drops it if the engine has ended by then. While long work runs, the engine reads its
+mail at a doorbell only, looks whether its parent lives, and climbs to an ancestor if it does not: with all it has, and
+all answers of which it does not know that the root has them (docs/decisions/0008 and 0010).
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
+from signal import SIGINT, SIGKILL, SIGTERM
 from typing import Protocol
 
-from hiersched.core.blobs import BlobStore
-from hiersched.core.effects import Link
+from hiersched.core.effects import DOORBELL, Link
+from hiersched.core.kept import Kept
 from hiersched.kernels import bitset
-from hiersched.limits import BLOB_ENGINE_BYTES_MAX, BLOB_TIMEOUT_S, RESULTS_FLUSH_S
+from hiersched.limits import BLOB_TIMEOUT_S, MAIL_TIMEOUT_S, RESULT_GIVEN_BYTES_MAX, RESULTS_FLUSH_S
 from hiersched.protocol import messages as m
 from hiersched.protocol.framing import Frame, split_frames
+from hiersched.simulation.holdings import Holdings
 from hiersched.simulation.network import Edge, Network, Node
-from hiersched.simulation.payload import Answer, frame_bytes, pack_answer, unpack_argument
+from hiersched.simulation.payload import (
+    Answer,
+    Argument,
+    Bulk,
+    frame_bytes,
+    pack_answer,
+    pack_said,
+    unpack_argument,
+)
 from hiersched.simulation.scheduler import Processes
 
 TASK_S = 5e-6  # an engine's time to decode and answer one task of a batch
-_LOST = "data that it refers to is no longer held anywhere"
+
+_TEXTS = {
+    m.BLOB_LOST: "data that it refers to is no longer held anywhere",
+    m.CANCELLED: "cancelled before it started",
+    m.INTERRUPTED: "interrupted while it ran",
+    m.UNMET: "this engine does not suit it",
+}
+_RETURNED = 0
 
 Work = tuple[m.Call | m.Task, Sequence[Frame]]
 
@@ -30,43 +50,21 @@ Work = tuple[m.Call | m.Task, Sequence[Frame]]
 class RunLog(Protocol):
     """Is told of everything that runs."""
 
-    def on_run(self, work: m.TaskId, place: int) -> None:
-        """A call starts on the engine of rank `place`, or a task anywhere (place -1)."""
+    def on_start(self, work: m.Call | m.Task, engine: SimEngine) -> None:
+        """This starts on this engine."""
+
+    def on_end(self, work: m.Call | m.Task, engine: SimEngine, code: int) -> None:
+        """It is over there: it returned (code 0), raised or was interrupted."""
 
 
-class _Blobs:
-    """What an engine holds, and what it waits for. awaited: blobs asked for that may still come."""
+@dataclass(slots=True, eq=False)
+class _Run:
+    """What runs. started_s: since when; said: pieces of output so far."""
 
-    __slots__ = ("_lost", "_store", "asked", "awaited")
-
-    def __init__(self) -> None:
-        self._store = BlobStore(BLOB_ENGINE_BYTES_MAX)
-        self._lost = False
-        self.asked = False
-        self.awaited: set[m.Digest] = set()
-
-    def want(self, digests: Sequence[m.Digest]) -> list[m.Digest]:
-        """Those that are not here, which are awaited from now on."""
-        wanted = [digest for digest in digests if self._store.get(digest) is None]
-        self.asked = bool(wanted)
-        self.awaited.update(wanted)
-        return wanted
-
-    def put(self, digest: m.Digest, blob: Frame) -> None:
-        """A blob has come."""
-        self._store.put(digest, blob)
-        self.awaited.discard(digest)
-
-    def miss(self, digests: Sequence[m.Digest]) -> None:
-        """Nobody holds these: if one is awaited, there is nothing more to wait for."""
-        if not self.awaited.isdisjoint(digests):
-            self._lost = True
-            self.awaited.clear()
-
-    def end_wait(self) -> bool:
-        """Whether what was waited for is lost. The wait is over."""
-        lost, self._lost, self.asked = self._lost, False, False
-        return lost
+    work: m.Call | m.Task
+    argument: Argument
+    started_s: float
+    said: int = 0
 
 
 class SimEngine(Node):
@@ -74,18 +72,22 @@ class SimEngine(Node):
 
     __slots__ = (
         "_awake",
-        "_blobs",
-        "_cancelled",
+        "_bell_until_s",
         "_flushed_s",
+        "_frames",
         "_free_s",
+        "_holdings",
         "_inbox",
-        "_network",
-        "_processes",
+        "_kept",
+        "_key",
+                "_processes",
         "_quick",
         "_results",
+        "_running",
         "_work",
         "busy_s",
         "log",
+        "network",
         "rank",
         "slowness",
     )
@@ -96,47 +98,95 @@ class SimEngine(Node):
         self.slowness = 1.0
         self.busy_s = 0.0
         self.log: RunLog | None = None
-        self._network = network
+        self.network = network
         self._processes = processes
+        self._key = ("", "")
         self._inbox: list[tuple[m.Message, Sequence[Frame]]] = []
-        self._work: list[Work] = []
+        self._work: deque[Work] = deque()
+        self._running: _Run | None = None
         self._results: list[m.Result] = []
-        self._blobs: _Blobs | None = None
-        self._cancelled: frozenset[m.TaskId] = frozenset()
+        self._frames: list[Frame] = []
+        self._kept: Kept | None = None
+        self._holdings: Holdings | None = None
         self._quick: frozenset[m.Digest] = frozenset()
         self._awake = False
         self._free_s = 0.0
         self._flushed_s = 0.0
+        self._bell_until_s = -1.0
 
     @property
     def at_rest(self) -> bool:
         """It has nothing to do and waits for nothing."""
-        return not (self._work or self._inbox or self._results)
+        return not (self._work or self._inbox or self._results or self._running)
+
+    @property
+    def kept(self) -> int:
+        """Answers of which it does not know that the root has them."""
+        return 0 if self._kept is None else self._kept.held
 
     # --- in -----------------------------------------------------------------------------------------------------------
 
     def start(self, cluster: str, key: str) -> None:
         """Say hello."""
-        assert self.uplink is not None
-        hello = m.Hello(cluster, key, "engine", self.link.decode(), 0, self.host, self.rank, self.rank + 1)
-        self.uplink.up.send(self._network.timeline.now_s, hello)
+        self._key = (cluster, key)
+        self._free_s = self.network.timeline.now_s
+        self._say_hello([])
 
     def receive(self, edge: Edge, link: Link, message: m.Message, frames: Sequence[Frame]) -> None:
+        if edge is not self.uplink:
+            return
         self._inbox.append((message, frames))
-        if not self._awake:
-            self._awake = True
-            if self._free_s > self._network.timeline.now_s:
-                self._network.timeline.at(self._free_s, self._go_on)
-            else:
-                self._go_on()
+        if self._running is None:
+            self._wake()
+        elif self.network.timeline.now_s <= self._bell_until_s:
+            self._read()
 
     def link_down(self, link: Link, reason: str) -> None:
         self._processes.end(self, reason)
 
+    def signal(self, number: int) -> None:
+        """A signal reaches the process."""
+        if number == DOORBELL:
+            self._ring()
+        elif number in (SIGTERM, SIGKILL):
+            self._processes.end(self, f"it was killed by signal {number}")
+        elif number == SIGINT and self._running is not None:
+            self._stop_running(m.RAISED)
+
+    def _ring(self) -> None:
+        """The doorbell: if the parent is gone, climb; otherwise read what has come, even while something runs."""
+        assert self.uplink is not None
+        now_s = self.network.timeline.now_s
+        gone = self.uplink.parent.ended_s <= now_s
+        if self._running is not None and not gone:
+            self._read()
+        elif gone and self.network.rng.random() < 0.5:  # what had come may have been read just before
+            self._read()
+        if gone and self.ended_s > now_s:
+            self._climb()
+        self._bell_until_s = now_s + MAIL_TIMEOUT_S
+
+    def _wake(self) -> None:
+        """Look at the inbox as soon as there is time."""
+        if self._awake:
+            return
+        self._awake = True
+        if self._free_s > self.network.timeline.now_s:
+            self.network.timeline.at(self._free_s, self._look)
+        else:
+            self._look()
+
+    def _read(self) -> None:
+        """Put every message where it belongs."""
+        self._free_s = max(self._free_s, self.network.timeline.now_s)
+        inbox, self._inbox = self._inbox, []
+        for message, frames in inbox:
+            self._take(message, frames)
+
     def _take(self, message: m.Message, frames: Sequence[Frame]) -> None:
-        """Put a message where it belongs."""
-        costs = self._network.weather.costs
-        self._free_s += costs.engine_s if type(message) is m.Call else costs.receive_s
+        if self._running is None:
+            costs = self.network.weather.costs
+            self._free_s += costs.engine_s if type(message) is m.Call else costs.receive_s
         match message:
             case m.Call():
                 self._work.append((message, frames))
@@ -144,143 +194,246 @@ class SimEngine(Node):
                 pieces = split_frames([task.frames for task in message.tasks], frames)
                 self._work.extend(zip(message.tasks, pieces, strict=True))
             case m.Blob():
-                self._own_blobs().put(message.digest, frames[0])
+                self._own_holdings().put(message.digest, frames[0])
             case m.Missing():
-                self._own_blobs().miss(message.digests)
+                self._own_holdings().miss(message.digests)
             case m.Cancel():
-                begun = self._blobs is not None and self._blobs.asked  # the first: it waits for its blobs
-                waiting = {work.id for work, _ in self._work[begun:] if isinstance(work, m.Task)}
-                self._cancelled |= waiting.intersection(message.tasks)
+                self._withdraw(set(message.tasks), running=message.running)
+            case m.Ack():
+                if self._kept is not None:
+                    self._kept.on_ack(message)
+            case m.Welcome():
+                if not message.facts.get("keep"):
+                    self._kept = None
+                elif self._kept is None:
+                    self._kept = Kept()
             case m.Stop() | m.Refused():
-                self._network.timeline.at(self._free_s, self._end, type(message).__name__)
+                self.network.timeline.at(self._free_s, self._end, type(message).__name__)
 
     def _end(self, reason: str) -> None:
-        if self.ended_s > self._network.timeline.now_s:
+        if self.ended_s > self.network.timeline.now_s:
             self._processes.end(self, reason)
 
     # --- work ---------------------------------------------------------------------------------------------------------
 
-    def _go_on(self, _: None = None) -> None:
-        """Look at the inbox, then do what lies before the next look: one call, or tasks until a flush."""
-        now_s = self._network.timeline.now_s
+    def _look(self, _: None = None) -> None:
+        """Read the mail, then do what lies before the next look: one call, or tasks until a flush."""
+        now_s = self.network.timeline.now_s
         if self.ended_s <= now_s:
             return
-        self._free_s = max(self._free_s, now_s)
-        inbox, self._inbox = self._inbox, []
-        for message, frames in inbox:
-            self._take(message, frames)
+        self._read()
         if self._may_work():
             self._work_on()
-        if self._may_work():
-            self._network.timeline.at(self._free_s, self._go_on)
-        else:
-            self._awake = False
+        if self._running is None:
+            self._flush()
+            if self._may_work():
+                self.network.timeline.at(self._free_s, self._look)
+                return
+        self._awake = False
 
     def _may_work(self) -> bool:
-        return bool(self._work) and (self._blobs is None or not self._blobs.awaited)
+        return bool(self._work) and (self._holdings is None or not self._holdings.awaited)
 
     def _work_on(self) -> None:
         while self._work:
             work, frames = self._work[0]
-            if self._is_cancelled(work):
-                self._work.pop(0)
-                continue
             if isinstance(work, m.Call) or work.function not in self._quick:
                 self._flush()  # this one may run for hours
             if not self._supplied(work):
-                break
-            self._work.pop(0)
-            if isinstance(work, m.Call):
-                self._run_call(work, frames)
                 return
-            self._run_task(work)
+            self._work.popleft()
+            self._begin(work, frames)
+            if isinstance(work, m.Call) or self._running is not None:
+                return
             if self._free_s - self._flushed_s >= RESULTS_FLUSH_S:
-                break
-        self._flush()
-
-    def _is_cancelled(self, work: m.Call | m.Task) -> bool:
-        """Whether it was withdrawn; then that is its result."""
-        if not isinstance(work, m.Task) or work.id not in self._cancelled:
-            return False
-        self._cancelled -= {work.id}
-        self._results.append(m.Result(work.id, self.rank, 0, m.CANCELLED, b"cancelled before it started", 0))
-        return True
+                return
 
     def _supplied(self, work: m.Call | m.Task) -> bool:
         """Whether work may start, as its blobs are here or known to be lost; otherwise they are asked for."""
         needs = needs_of(work)
-        if not needs or self._own_blobs().asked:
+        if not needs or self._own_holdings().asked:
             return True
-        wanted = self._own_blobs().want(needs)
+        wanted = self._own_holdings().want(needs)
         if not wanted:
             return True
         self._flush()
         self._send(m.Want(wanted))
-        self._network.timeline.at(self._free_s + BLOB_TIMEOUT_S, self._give_up, work)
+        self.network.timeline.at(self._free_s + BLOB_TIMEOUT_S, self._give_up, work)
         return False
 
     def _give_up(self, work: m.Call | m.Task) -> None:
         """The blobs have not come in time."""
-        blobs = self._own_blobs()
-        if blobs.awaited and self._work[0][0] is work and self.ended_s > self._network.timeline.now_s:
-            blobs.miss(list(blobs.awaited))
-            self._awake = True
-            self._go_on()
+        holdings = self._own_holdings()
+        waits = holdings.awaited and self._work and self._work[0][0] is work
+        if waits and self.ended_s > self.network.timeline.now_s:
+            holdings.miss(list(holdings.awaited))
+            self._wake()
 
-    def _own_blobs(self) -> _Blobs:
-        if self._blobs is None:
-            self._blobs = _Blobs()
-        return self._blobs
+    def _own_holdings(self) -> Holdings:
+        if self._holdings is None:
+            self._holdings = Holdings()
+        return self._holdings
 
-    def _lacks_blobs(self) -> bool:
-        """Whether the work at hand cannot run for want of a blob. Either way the wait is over."""
-        return self._blobs is not None and self._blobs.end_wait()
-
-    def _run_call(self, call: m.Call, frames: Sequence[Frame]) -> None:
-        wire = bitset.to_wire(1 << self.rank)
-        if self._lacks_blobs():
-            self._send(m.Reply(call.request, [], [m.Loss(wire, m.BLOB_LOST, _LOST)]))
+    def _begin(self, work: m.Call | m.Task, frames: Sequence[Frame]) -> None:
+        """Run it: at once if it is short, otherwise it runs until it is over."""
+        if self._holdings is not None and self._holdings.end_wait():
+            self._give_back(work, m.BLOB_LOST)
             return
-        if self.log is not None:
-            self.log.on_run(call.request, self.rank)
-        answer = self._run(call.request, frames[0])
-        self._send(m.Reply(call.request, [m.Chunk(wire, [], 1)], []), (answer,))
-
-    def _run_task(self, task: m.Task) -> None:
-        if self._lacks_blobs():
-            self._results.append(m.Result(task.id, self.rank, 0, m.BLOB_LOST, _LOST.encode(), 0))
-            return
+        argument = unpack_argument(frames[0] if isinstance(work, m.Call) else work.payload)
         started_s = self._free_s
-        self._free_s += TASK_S
+        if isinstance(work, m.Task):
+            self._free_s += TASK_S
+            if _holds(argument.unmet, self.rank):
+                self._give_back(work, m.UNMET)
+                return
+            if argument.inputs:
+                self._own_holdings().check_inputs(work, argument)
         if self.log is not None:
-            self.log.on_run(task.id, -1)
-        answer = self._run(task.id, task.payload)
-        duration_s = self._free_s - started_s
-        self._results.append(m.Result(task.id, self.rank, int(duration_s * 1e6), 0, bytes(answer), 0))
+            self.log.on_start(work, self)
+        run = _Run(work, argument, started_s)
+        run_s = argument.run_s * self.slowness
+        if run_s <= RESULTS_FLUSH_S and not argument.pieces:
+            self._free_s += run_s
+            self.busy_s += run_s
+            self._finish(run, _RETURNED)
+            return
+        self._running = run
+        timeline = self.network.timeline
+        for place in range(1, argument.pieces + 1):
+            timeline.at(self._free_s + run_s * place / (argument.pieces + 1), self._speak, run)
+        timeline.at(self._free_s + run_s, self._on_over, run)
+
+    def _speak(self, run: _Run) -> None:
+        """The code that runs has printed something, which leaves at once."""
+        now_s = self.network.timeline.now_s
+        if self._running is run and self.ended_s > now_s:
+            assert self.uplink is not None
+            run.said += 1
+            piece = pack_said(_id_of(run.work), run.said, rank=self.rank, own=run.argument.own)
+            outputs = m.Outputs([m.Piece(_id_of(run.work), bitset.to_wire(1 << self.rank))])
+            self.uplink.up.send(now_s, outputs, (piece,))
+
+    def _on_over(self, run: _Run) -> None:
+        """The code that ran has come to its end."""
+        if self._running is run and self.ended_s > self.network.timeline.now_s:
+            self._stop_running(_RETURNED)
+
+    def _stop_running(self, code: int) -> None:
+        """What runs is over, by itself or by an interrupt; go on with what waits."""
+        run, self._running = self._running, None
+        assert run is not None
+        self._free_s = max(self._free_s, self.network.timeline.now_s)
+        self.busy_s += max(0.0, self._free_s - run.started_s)
+        self._finish(run, code)
+        self._wake()
+
+    def _finish(self, run: _Run, code: int) -> None:
+        """Answer for what has run."""
+        work, argument = run.work, run.argument
+        if code == _RETURNED and _holds(argument.raises, self.rank):
+            code = m.RAISED
+        if self.log is not None:
+            self.log.on_end(work, self, code)
+        if code == m.INTERRUPTED:
+            self._give_back(work, code)
+        elif isinstance(work, m.Call):
+            answer = Answer(work.request, self.rank, argument.token, code == m.RAISED)
+            self._reply(work, pack_answer(answer, argument.answer_bytes), argument)
+        else:
+            answer = Answer(work.id, self.rank, argument.token, code == m.RAISED)
+            self._result(run, code, pack_answer(answer, argument.answer_bytes))
+
+    def _withdraw(self, ids: set[m.TaskId], *, running: bool) -> None:
+        """Give back what has not started; stop what runs if that is wanted."""
+        withdrawn = [work for work, _ in self._work if _id_of(work) in ids]
+        if withdrawn:
+            if self._holdings is not None and self._work[0][0] is withdrawn[0]:
+                self._holdings.end_wait()
+            self._work = deque((work, frames) for work, frames in self._work if _id_of(work) not in ids)
+            for work in withdrawn:
+                self._give_back(work, m.CANCELLED)
+            self._flush()
+        if running and self._running is not None and _id_of(self._running.work) in ids:
+            self._stop_running(m.INTERRUPTED)
+
+    # --- out ----------------------------------------------------------------------------------------------------------
+
+    def _reply(self, call: m.Call, answer: Frame, argument: Argument) -> None:
+        wire = bitset.to_wire(1 << self.rank)
+        reports, frames = [], [answer]
+        if argument.report:
+            reports.append(m.Report(wire))
+            frames.append(pack_said(call.request, 0, rank=self.rank, own=argument.own))
+        self._send(m.Reply(call.request, [m.Chunk(wire, [], 1)], [], reports), frames)
+
+    def _result(self, run: _Run, code: int, outcome: Frame) -> None:
+        task = run.work
+        assert isinstance(task, m.Task)
+        duration_s = self._free_s - run.started_s
+        large = type(outcome) is Bulk
+        payload = b"" if large else bytes(outcome)
+        self._results.append(m.Result(task.id, self.rank, int(duration_s * 1e6), code, payload, int(large)))
+        if large:
+            self._frames.append(outcome)
+        if not code and len(outcome) > RESULT_GIVEN_BYTES_MAX:
+            self._own_holdings().hold_result(task.id, outcome)
         if (duration_s < RESULTS_FLUSH_S) != (task.function in self._quick):
             self._quick = self._quick ^ {task.function}
 
-    def _run(self, work: m.TaskId, payload: Frame) -> Frame:
-        """Let the time pass that the payload asks for. The answer."""
-        argument = unpack_argument(payload)
-        run_s = argument.run_s * self.slowness
-        self.busy_s += run_s
-        self._free_s += run_s
-        return pack_answer(Answer(work, self.rank, argument.token), argument.answer_bytes)
-
-    # --- out ----------------------------------------------------------------------------------------------------------
+    def _give_back(self, work: m.Call | m.Task, code: int) -> None:
+        """Answer for work that gives no outcome."""
+        text = _TEXTS[code]
+        if isinstance(work, m.Task):
+            self._results.append(m.Result(work.id, self.rank, 0, code, text.encode(), 0))
+        else:
+            loss = m.Loss(bitset.to_wire(1 << self.rank), code, text)
+            self._send(m.Reply(work.request, [], [loss]))
 
     def _flush(self) -> None:
         """Send the results that have gathered."""
         if self._results:
             self._flushed_s = self._free_s
             results, self._results = self._results, []
-            self._send(m.Results(results))
+            frames, self._frames = self._frames, []
+            self._send(m.Results(results), frames)
 
     def _send(self, message: m.Message, frames: Sequence[Frame] = ()) -> None:
         assert self.uplink is not None
-        self._free_s += self._network.weather.costs.byte_s * frame_bytes(frames)
+        if self._kept is not None:
+            if type(message) is m.Results:
+                self._kept.add_results(message, frames)
+            elif type(message) is m.Reply:
+                self._kept.add_reply(message, frames)
+        if frames:
+            self._free_s += self.network.weather.costs.byte_s * frame_bytes(frames)
         self.uplink.up.send(self._free_s, message, frames)
+
+    def _say_hello(self, holds: list[m.TaskId]) -> None:
+        assert self.uplink is not None
+        name, first, last = self.link.decode(), self.rank, self.rank + 1
+        hello = m.Hello(*self._key, "engine", name, 0, self.host, first, last, holds)
+        self.uplink.up.send(self._free_s, hello)
+
+    def _climb(self) -> None:
+        """Connect to the nearest living ancestor: say what is here, and send again what may not have reached the root.
+
+        What was not read over the old link has never happened.
+        """
+        if not self._processes.climb(self):
+            self._processes.end(self, "its scheduler is gone, and no other lives")
+            return
+        self._free_s = max(self._free_s, self.network.timeline.now_s)
+        self._inbox.clear()
+        kept = Kept() if self._kept is None else self._kept
+        holds = [_id_of(work) for work, _ in self._work]
+        if self._running is not None:
+            holds.append(_id_of(self._running.work))
+        self._say_hello([*kept.ids(), *(result.id for result in self._results), *holds])
+        for message, frames in kept.again():
+            assert self.uplink is not None
+            self.uplink.up.send(self._free_s, message, frames)
+        if self._holdings is not None and self._holdings.awaited:
+            self._send(m.Want(sorted(self._holdings.awaited)))
 
 
 def needs_of(work: m.Call | m.Task) -> list[m.Digest]:
@@ -290,3 +443,11 @@ def needs_of(work: m.Call | m.Task) -> list[m.Digest]:
     if isinstance(work, m.Call) and work.parts:
         needs.extend(work.parts[0].needs)
     return needs
+
+
+def _id_of(work: m.Call | m.Task) -> m.TaskId:
+    return work.id if isinstance(work, m.Task) else work.request
+
+
+def _holds(ranks: m.Ranks, rank: int) -> bool:
+    return bool(ranks[1]) and bool(bitset.from_wire(ranks) >> rank & 1)

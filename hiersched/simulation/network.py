@@ -2,7 +2,8 @@
 
 A link is two pipes, one each way. A pipe is reliable and in order, as a stream transport is: a message is late, or it
 comes never, together with all that follow. In a partition what is sent waits in the pipe and arrives after the healing.
-A link that breaks loses what is under way, and both ends learn of it, as of a reset connection.
+A link between hosts may break: what is under way is lost, and both ends learn of it, as of a reset connection. On one
+host a link ends with a process, or when the child leaves it for another parent.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import msgspec
 
 from hiersched.core.costs import ORDINARY, Costs
 from hiersched.core.effects import PARENT, Link
+from hiersched.core.topology import Child
 from hiersched.errors import Bug, UserError
 from hiersched.limits import LINK_DELAY_S_MAX, LINK_MESSAGES_MAX
 from hiersched.protocol.framing import Frame
@@ -29,7 +31,7 @@ class Weather(msgspec.Struct, frozen=True):
     """How links behave.
 
     costs: what a message costs on its way. jitter_s: a message takes up to this much longer. breaks: the chance of each
-    message to find its link broken. notice_s: from the end of a process, or of a link, until who watches knows.
+    message between hosts to find its link broken. notice_s: from the end of a process or link until who watches knows.
     Raises UserError for values that make no sense.
     """
 
@@ -48,15 +50,22 @@ class Weather(msgspec.Struct, frozen=True):
 
 
 class Node(ABC):
-    """A simulated process. link: the name its parent knows it by. ended_s: when it ended; infinite while it lives."""
+    """A simulated process. link: the name its parent knows it by. ended_s: when it ended; infinite while it lives.
 
-    __slots__ = ("ended_s", "host", "link", "uplink")
+    child: what it was started as; None for a client. starter: whose child the process is now; route: where it looks for
+    a parent, the nearest first.
+    """
+
+    __slots__ = ("child", "ended_s", "host", "link", "route", "starter", "uplink")
 
     def __init__(self, link: Link, host: str) -> None:
         self.link = link
         self.host = host
         self.ended_s = inf
         self.uplink: Edge | None = None
+        self.child: Child | None = None
+        self.starter: Node | None = None
+        self.route: Sequence[Node] = ()
 
     @abstractmethod
     def receive(self, edge: Edge, link: Link, message: Message, frames: Sequence[Frame]) -> None:
@@ -87,7 +96,8 @@ class Pipe:
     def send(self, left_s: float, message: Message, frames: Sequence[Frame] = ()) -> None:
         """Put a message in, which leaves the sender at `left_s`; it never does if the sender ends before."""
         network = self._network
-        if network.weather.breaks and network.rng.random() < network.weather.breaks:
+        breaks = network.weather.breaks
+        if breaks and not self._edge.same_host and network.rng.random() < breaks:
             network.snap(self._edge)
         self._carry((left_s, message, frames), left_s)
 
@@ -114,7 +124,9 @@ class Pipe:
             self._hold(parcel)
             return
         receiver = self.receiver
-        if not edge.broken and left_s <= self.sender.ended_s and receiver.ended_s > self._timeline.now_s:
+        now_s = self._timeline.now_s
+        lost = edge.broken or edge.left_s <= now_s or left_s > self.sender.ended_s
+        if not lost and receiver.ended_s > now_s:
             receiver.receive(edge, self.name, message, frames)
 
     def _hold(self, parcel: Parcel) -> None:
@@ -124,17 +136,22 @@ class Pipe:
 
 
 class Edge:
-    """A link between a parent and a child. cut: a partition runs through it. broken: it is no more."""
+    """A link between a parent and a child, the newest of theirs if its number is the highest.
 
-    __slots__ = ("broken", "child", "cut", "down", "network", "parent", "same_host", "up")
+    cut: a partition runs through it. broken: it is no more. left_s: when the child went to another parent.
+    """
 
-    def __init__(self, network: Network, parent: Node, child: Node) -> None:
+    __slots__ = ("broken", "child", "cut", "down", "left_s", "network", "number", "parent", "same_host", "up")
+
+    def __init__(self, network: Network, parent: Node, child: Node, number: int) -> None:
         self.network = network
+        self.number = number
         self.parent = parent
         self.child = child
         self.same_host = parent.host == child.host
         self.cut = 0
         self.broken = False
+        self.left_s = inf
         self.down = Pipe(self, sender=parent, receiver=child, name=PARENT)
         self.up = Pipe(self, sender=child, receiver=parent, name=child.link)
 
@@ -150,10 +167,14 @@ class Network:
         self.timeline = timeline
         self.weather = weather
         self.rng = rng
+        self._edges = 0
 
     def connect(self, parent: Node, child: Node) -> Edge:
-        """A new link."""
-        child.uplink = Edge(self, parent, child)
+        """A new link, in the place of the one that the child had."""
+        if child.uplink is not None:
+            child.uplink.left_s = self.timeline.now_s
+        self._edges += 1
+        child.uplink = Edge(self, parent, child, self._edges)
         return child.uplink
 
     def notice_s(self) -> float:

@@ -86,7 +86,7 @@ class Work(msgspec.Struct, frozen=True):
 
 
 class LevelTraffic(msgspec.Struct, frozen=True):
-    """Messages sent and received by the schedulers of one level during the run. most: by the busiest of them."""
+    """Messages sent and received by the schedulers of one level until all work was done. most: by the busiest of them."""
 
     level: int
     schedulers: int
@@ -137,8 +137,9 @@ def run_simulation(scenario: Scenario) -> Report:
             requests[f"{scenario.tasks:,} tasks"] = world.submit_tasks(arguments, at_s=0.0)
         _break_things(world, scenario)
         world.run_until(lambda: all(request.done() for request in requests.values()))
+        rows = _traffic(world)  # what follows are beats and acknowledgements
         world.settle()
-    return _report(world, scenario, requests)
+    return _report(world, scenario, requests, rows)
 
 
 def _break_things(world: World, scenario: Scenario) -> None:
@@ -196,7 +197,8 @@ def _without_collector() -> Iterator[None]:
 # --- what is told -----------------------------------------------------------------------------------------------------
 
 
-def _report(world: World, scenario: Scenario, requests: dict[str, Request]) -> Report:
+def _traffic(world: World) -> list[LevelTraffic]:
+    """What the schedulers of each level have sent and received so far."""
     rows = []
     for level in levels(world.plan):
         nodes = world.schedulers(level.level)
@@ -210,6 +212,10 @@ def _report(world: World, scenario: Scenario, requests: dict[str, Request]) -> R
                 most=max(node.sent + node.received for node in nodes),
             )
         )
+    return rows
+
+
+def _report(world: World, scenario: Scenario, requests: dict[str, Request], rows: list[LevelTraffic]) -> Report:
     return Report(
         scenario=scenario,
         hosts=len(world.plan.hosts),

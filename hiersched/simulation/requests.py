@@ -10,13 +10,19 @@ from collections.abc import Sequence
 from math import nan
 
 from hiersched.errors import (
+    AnswerLost,
     BlobLost,
     Bug,
     CapacityError,
+    DependencyError,
+    DependencyTimeout,
     EngineLost,
     HierschedError,
+    RemoteError,
     TaskCancelled,
+    TaskInterrupted,
     UnknownEngine,
+    UnmetDependency,
 )
 from hiersched.protocol import messages as m
 from hiersched.simulation.payload import Answer, Argument
@@ -29,6 +35,12 @@ ERROR_OF: dict[int, type[HierschedError]] = {
     m.BLOB_LOST: BlobLost,
     m.CANCELLED: TaskCancelled,
     m.REFUSED: CapacityError,
+    m.RAISED: RemoteError,
+    m.UNMET: UnmetDependency,
+    m.DEPENDENCY: DependencyError,
+    m.TIMED_OUT: DependencyTimeout,
+    m.ANSWER_LOST: AnswerLost,
+    m.INTERRUPTED: TaskInterrupted,
 }
 
 
@@ -80,6 +92,10 @@ class Request:
         """From its sending to its last outcome, virtual seconds."""
         return self.ended_s - self.sent_s
 
+    def argument_of(self, rank: int) -> Argument:
+        """What this target of a call was sent. Raises Bug if it is no target."""
+        return self.arguments[self.place_of(rank) if len(self.arguments) > 1 else 0]
+
     def place_of(self, rank: int) -> int:
         """Where the answer of this target belongs. Raises Bug if it is no target."""
         place = self._places.get(rank)
@@ -95,8 +111,10 @@ class Request:
             token = self.arguments[place if len(self.arguments) > 1 else 0].token
             request = self.ids[0 if self.is_call else place]
             rank = self.targets[place] if self.is_call else outcome.rank
-            if outcome != (request, rank, token):
+            if outcome[:3] != (request, rank, token):
                 raise Bug(f"part {place} of request {request} gets {outcome}: wanted {(request, rank, token)}")
+            if outcome.failed:
+                outcome = RemoteError
         self.outcomes[place] = outcome
         self._open -= 1
         self.ended_s = now_s

@@ -14,12 +14,23 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hiersched.client.pending import Pending
+from hiersched.client.names import request_of
+from hiersched.client.pending import Listener, Pending
 from hiersched.data import namespace
 from hiersched.data.cells import CellReply
-from hiersched.data.outcomes import Outcome, lost_outcome, pack_outcome_error, pack_outcome_value, unpack_outcome
+from hiersched.data.outcomes import (
+    Outcome,
+    PackedOutcome,
+    lost_outcome,
+    pack_outcome_error,
+    pack_outcome_value,
+    unpack_outcome,
+)
+from hiersched.data.outputs import Output, Text, pack_output
 from hiersched.data.serialize import PackedCall, Packer, Unpacker
-from hiersched.errors import EngineLost, TaskCancelled, UnknownEngine
+from hiersched.errors import DependencyError, EngineLost, TaskCancelled, UnknownEngine, UnknownTask
+from hiersched.kernels import bitset
+from hiersched.protocol import messages as m
 
 
 class FakeEngine:
@@ -31,8 +42,8 @@ class FakeEngine:
         self.unpacker = Unpacker(self.namespace)
         self.held = False
 
-    def run(self, run: Callable[[], Any], *, started: float) -> Outcome:
-        """What `run` gives in this engine's namespace, as an outcome that has travelled."""
+    def run(self, run: Callable[[], Any], *, started: float) -> PackedOutcome:
+        """What `run` gives in this engine's namespace."""
         namespace.bind(self.namespace)
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -42,24 +53,33 @@ class FakeEngine:
                 pack, value = pack_outcome_error, error
             else:
                 pack = pack_outcome_value
-        printed = {"stdout": out.getvalue(), "stderr": err.getvalue()}
-        return unpack_outcome(pack(value, started=started, ended=started, **printed))
+        texts = {"stdout": out.getvalue(), "stderr": err.getvalue()}
+        printed = [pack_output(Text(stream, text)) for stream, text in texts.items() if text]
+        return pack(value, started=started, ended=started, printed=printed)
 
 
 @dataclass(eq=False)
 class Job:
-    """One target's part of a request. rank: None while no engine was chosen; items: of its first argument."""
+    """One target's part of a request. rank: None while no engine was chosen; items: of its first argument.
+
+    candidates: of a task, the engines that may run it and have not refused it; retries: how many it has left.
+    """
 
     pending: Pending
     rank: int | None
     packed: PackedCall | None = None
     code: str = ""
     started: bool = False
-    items: int = field(default=0)
+    items: int = 0
+    candidates: set[int] = field(default_factory=set)
+    retries: int = 0
 
 
 class FakeSession:
-    """The interface of a client's session. `now`: seconds; `sent`: packed calls, in order; `waits`: calls of wait."""
+    """The interface of a client's session.
+
+    now: seconds; sent: packed calls, in order; terms: what each task asked for; waits: calls of wait.
+    """
 
     def __init__(self, engines: int = 4, *, item_s: float = 0.0) -> None:
         self.packer = Packer()
@@ -68,6 +88,7 @@ class FakeSession:
         self.item_s = item_s
         self.jobs: list[Job] = []
         self.sent: list[PackedCall] = []
+        self.terms: list[m.Terms | None] = []
         self.now = 1_000.0
         self.waits = 0
         self.pick: Callable[[Sequence[Job]], int] = lambda jobs: 0
@@ -96,9 +117,23 @@ class FakeSession:
         pending = self._pending(targets)
         return self._submit(pending, [Job(pending, target, code=code) for target in targets])
 
-    def task(self, packed: PackedCall) -> Pending:
+    def task(self, packed: PackedCall, *, terms: m.Terms | None = None) -> Pending:
+        self.terms.append(terms)
         pending = self._pending(())
-        return self._submit(pending, [Job(pending, None, packed=packed)])
+        pending.terms = terms
+        asked = set(bitset.ranks_of(bitset.from_wire(terms.targets))) if terms is not None else set()
+        job = Job(pending, None, packed=packed, candidates=asked or set(self.engines))
+        job.retries = 0 if terms is None else terms.retries
+        return self._submit(pending, [job])
+
+    def dependency(
+        self, tasks: Sequence[Any], *, all: bool, success: bool, failure: bool
+    ) -> tuple[m.Dependency, list[tuple[int, bool, int]]]:
+        ids = [request_of(part) for task in tasks for part in getattr(task, "msg_ids", [task])]
+        for task in ids:
+            if not 0 < task <= self._next:
+                raise UnknownTask(f"there is no task {task}")
+        return m.Dependency(ids, all, success, failure), []
 
     def wait(self, pendings: Iterable[Pending], timeout_s: float | None = None) -> bool:
         self.waits += 1
@@ -110,11 +145,23 @@ class FakeSession:
         waiting = list(pendings)
         return self._run_until(lambda: any(pending.done for pending in waiting), timeout_s)
 
-    def cancel(self, pendings: Iterable[Pending]) -> None:
+    def wait_for_parts(
+        self, pendings: Iterable[Pending], condition: Callable[[], bool], timeout_s: float | None = None
+    ) -> bool:
+        self.waits += 1
+        return self._run_until(condition, timeout_s)
+
+    def listen(self, pending: Pending, listener: Listener) -> list[list[Output]]:
+        pending.listeners = (*pending.listeners, listener)
+        return [pending.outputs_of(place) for place in range(len(pending.outcomes))]
+
+    def unlisten(self, pending: Pending, listener: Listener) -> None:
+        pending.listeners = tuple(other for other in pending.listeners if other is not listener)
+
+    def cancel(self, pendings: Iterable[Pending], *, running: bool = False) -> None:
         for pending in list(pendings):
             for job in [job for job in self.jobs if job.pending is pending and not job.started]:
                 self.jobs.remove(job)
-                pending.cancelled = True
                 self._settle(pending, job.rank or 0, lost_outcome(TaskCancelled("cancelled before it started")))
 
     # --- what a test decides ------------------------------------------------------------------------------------------
@@ -161,7 +208,7 @@ class FakeSession:
 
     def _pending(self, targets: tuple[int, ...]) -> Pending:
         self._next += 1
-        pending = Pending(self._next, targets, ())
+        pending = Pending(self._next, targets)
         pending.submitted = self.now
         return pending
 
@@ -170,7 +217,8 @@ class FakeSession:
         for job in jobs:
             if job.rank is None and self.engines:
                 self._rotation += 1
-                job.rank = sorted(self.engines)[self._rotation % len(self.engines)]
+                candidates = sorted(job.candidates)
+                job.rank = candidates[self._rotation % len(candidates)]
         self.jobs += jobs
         return pending
 
@@ -185,12 +233,31 @@ class FakeSession:
     def _run(self, job: Job) -> None:
         engine = self.engines[job.rank]
         if job.packed is None:
-            outcome = engine.run(lambda: exec(job.code, engine.namespace) or CellReply(1, None), started=self.now)
+            packed = engine.run(lambda: exec(job.code, engine.namespace) or CellReply(1, None), started=self.now)
         else:
-            outcome = engine.run(lambda: self._call(job, engine), started=self.now)
+            packed = engine.run(lambda: self._call(job, engine), started=self.now)
         self.now += self.item_s * max(job.items, 1)
+        if job.candidates and self._goes_elsewhere(job, packed.code):
+            return
+        outcome = unpack_outcome(packed.whole)
         outcome.ended = self.now
         self._settle(job.pending, engine.rank, outcome)
+
+    def _goes_elsewhere(self, job: Job, code: int) -> bool:
+        """Whether a task that ended with `code` runs again, or can run nowhere, which ends it."""
+        if code == m.UNMET:
+            job.candidates.discard(job.rank)
+            if not job.candidates:
+                self._settle(job.pending, job.rank, lost_outcome(DependencyError("no engine meets its condition")))
+                return True
+        elif code == m.RAISED and job.retries:
+            job.retries -= 1
+        else:
+            return False
+        job.started = False
+        job.rank = min(job.candidates - {job.rank}, default=job.rank)
+        self.jobs.append(job)
+        return True
 
     def _call(self, job: Job, engine: FakeEngine) -> Any:
         function = engine.unpacker.function(job.packed.function, job.packed.blobs[job.packed.function])
@@ -199,9 +266,12 @@ class FakeSession:
         return function(*args, **kwargs)
 
     def _settle(self, pending: Pending, rank: int, outcome: Outcome) -> None:
+        if outcome.all_outputs:
+            for listener in pending.listeners:
+                listener.on_output(pending, [rank], outcome.all_outputs)
         pending.settle(rank, outcome)
+        pending.tell()
         if pending.complete:
-            pending.finish()
             pending.received = self.now
 
     def _run_until(self, condition: Callable[[], bool], timeout_s: float | None) -> bool:
@@ -213,10 +283,28 @@ class FakeSession:
 
 
 class FakeClient:
-    """What views and executors need of a client."""
+    """What views and executors need of a client. asked: the control methods that were called, with their arguments."""
+
+    block = False
+    cluster_id = "fake"
 
     def __init__(self, session: FakeSession) -> None:
         self.session = session
+        self.asked: list[tuple[str, Any, dict[str, Any]]] = []
+
+    @property
+    def ids(self) -> list[int]:
+        return self.session.engine_ids()
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("abort", "clear", "get_result", "queue_status", "send_signal", "shutdown", "wait"):
+            raise AttributeError(name)
+
+        def ask(*args: Any, **options: Any) -> str:
+            self.asked.append((name, args, options))
+            return f"what {name} gives"
+
+        return ask
 
 
 class ThreadedSession(FakeSession):
@@ -257,9 +345,9 @@ class ThreadedSession(FakeSession):
             self._changed.notify_all()
         return pending
 
-    def cancel(self, pendings: Iterable[Pending]) -> None:
+    def cancel(self, pendings: Iterable[Pending], *, running: bool = False) -> None:
         with self._changed:
-            super().cancel(pendings)
+            super().cancel(pendings, running=running)
             self._changed.notify_all()
 
     def _run_until(self, condition: Callable[[], bool], timeout_s: float | None) -> bool:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hiersched.client.direct_view import DirectView
+from hiersched.client.map_results import AsyncMapResult
 from hiersched.errors import CompositeError, NoEngines, PackError, RemoteError, UnknownEngine
 from tests.client.fake_session import FakeClient, FakeEngine, FakeSession
 
@@ -71,7 +72,7 @@ def test_functions_shipped_by_value_bring_their_globals(client, view):
 # --- targets ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("targets", ["all", None, slice(None)])
+@pytest.mark.parametrize("targets", ["all", None])
 def test_all_follows_the_cluster(session, client, targets):
     view = DirectView(client, targets)
     session.engines[4] = FakeEngine(4)
@@ -82,10 +83,10 @@ def test_all_follows_the_cluster(session, client, targets):
 
 
 def test_chosen_engines_stay(session, client):
-    view = DirectView(client, slice(None, None, 2))
+    every, even = DirectView(client, slice(None)), DirectView(client, slice(None, None, 2))
     session.engines[4] = FakeEngine(4)
-    assert view.targets == [0, 2]
-    assert len(view) == 2
+    assert (every.targets, even.targets) == ([0, 1, 2, 3], [0, 2])
+    assert (len(every), len(even)) == (4, 2)
 
 
 def test_an_engine_that_does_not_exist_is_refused_at_once(client, view):
@@ -110,7 +111,7 @@ def test_flags_can_be_set_for_a_while(client, view):
     with view.temp_flags(block=True, targets=1):
         assert view.apply(abs, -3) == 3
     assert (view.block, view.targets) == (False, "all")
-    with pytest.raises(KeyError, match="its flags are block, targets"):
+    with pytest.raises(KeyError, match="its flags are targets, block, track, label"):
         view.set_flags(colour="red")
 
 
@@ -171,8 +172,23 @@ def test_scattering_flat_gives_items(view):
 
 def test_gathering_reports_who_lacks_a_share(view):
     view.scatter("share", range(4), targets=[0, 1, 2], block=True)
-    with pytest.raises(CompositeError, match="gather failed on 1 of 4 engines: 3"):
+    with pytest.raises(CompositeError, match="gather failed for 1 of 4") as caught:
         view.gather("share", block=True)
+    assert [error.engine_id for error in caught.value.errors.values()] == [3]
+
+
+def test_what_was_scattered_is_gathered_item_by_item_as_it_comes(session, view):
+    assert view.scatter("share", range(10), block=True) is None
+    session.hold(2)
+    gathered = view.gather("share")
+    assert isinstance(gathered, AsyncMapResult)
+    items = iter(gathered)
+    session.run_all()
+    assert [next(items) for _ in range(6)] == list(range(6))
+    session.release()
+    assert list(items) == [6, 7, 8, 9]
+    assert gathered.get() == list(range(10))
+    assert len(gathered) == 4
 
 
 def test_a_map_gives_each_engine_one_chunk(session, view):
@@ -205,6 +221,15 @@ def test_map_async_and_map_sync_settle_whether_to_block(view):
         view.map_sync(abs, [1], block=False)
 
 
+def test_a_map_may_give_errors_in_the_places_of_results(view):
+    results = view.map(divmod, [4, 4], [2, 0], block=True, return_exceptions=True)
+    assert (results[0], type(results[1])) == ((2, 0), RemoteError)
+
+
+def test_imap_gives_results_one_by_one(view):
+    assert list(view.imap(abs, [-1, 2, -3])) == [1, 2, 3]
+
+
 def test_a_map_ships_its_function_once(session, view):
     view.map(abs, range(8))
     assert len({call.function for call in session.sent}) == 1
@@ -218,7 +243,19 @@ def test_code_runs_in_the_namespace(session, view, capsys):
     assert view["a"] == [3] * 4
     assert result.stdout == ["set\n"] * 4
     result.display_outputs()
-    assert "[stdout:2]\nset" in capsys.readouterr().out
+    assert capsys.readouterr().out == "[stdout:0-3]\nset\n"
+
+
+def test_only_text_is_code(view):
+    with pytest.raises(TypeError, match="code as a string, not int"):
+        view.execute(5)
+
+
+def test_a_call_bears_its_label(session, view):
+    view.label = "first"
+    assert [view.apply_async(abs, -1)._pending.label, view.execute("1")._pending.label] == ["first", "first"]
+    assert view.execute("1", label="second")._pending.label == "second"
+    assert view.map_async(abs, [-1], label="third")._pending._pending.label == "third"
 
 
 def test_errors_of_code_are_raised_where_it_blocks(view):
@@ -247,4 +284,4 @@ def test_what_a_cell_ends_with_is_shown(session, client, view, capsys, monkeypat
     result = DirectView(client, [0, 1]).execute("42", silent=False)
     result.wait()
     result.display_outputs()
-    assert capsys.readouterr().out.split() == ["[output:0]", "42", "[output:1]", "42"]
+    assert capsys.readouterr().out == "Out[0-1:1]: 42\n"

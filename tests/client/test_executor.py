@@ -7,15 +7,18 @@ from concurrent.futures import CancelledError
 
 import pytest
 
+from hiersched.client.balanced_view import LoadBalancedView
+from hiersched.client.direct_view import DirectView
 from hiersched.client.executor import ViewExecutor
 from hiersched.errors import PackError, RemoteError
 from tests.client.fake_session import FakeClient, ThreadedSession
+from tests.client.test_balanced_view import once
 from tests.client.test_direct_view import notebook_function
 
 
 @pytest.fixture
-def executor(client):
-    return ViewExecutor(client)
+def executor(balanced):
+    return ViewExecutor(balanced)
 
 
 def test_a_future_gives_the_result(executor):
@@ -102,7 +105,7 @@ def test_cancelled_futures_count_as_done_for_those_who_wait(session, executor):
 
 def test_waiting_for_the_first_error_ends_with_it():
     with ThreadedSession(engines=2) as session:
-        executor = ViewExecutor(FakeClient(session))
+        executor = ViewExecutor(LoadBalancedView(FakeClient(session)))
         session.hold(1)  # where the first goes
         futures = [executor.submit(abs, -1), executor.submit(divmod, 1, 0)]
         done, _ = concurrent.futures.wait(futures, timeout=30, return_when=concurrent.futures.FIRST_EXCEPTION)
@@ -187,8 +190,8 @@ def test_shutdown_may_cancel(session, executor):
     assert session.jobs == []
 
 
-def test_leaving_the_executor_waits(session, client):
-    with ViewExecutor(client) as executor:
+def test_leaving_the_executor_waits(balanced):
+    with ViewExecutor(balanced) as executor:
         future = executor.submit(abs, -3)
     assert future.done()
 
@@ -198,3 +201,38 @@ def test_ended_calls_are_forgotten(session, executor):
     session.run_all()
     assert all(future.done() for future in futures)
     assert not executor._open
+
+
+def test_calls_go_out_on_the_terms_of_the_view(session, balanced):
+    balanced.set_flags(targets=[1, 2], priority=5)
+    executor = balanced.executor
+    executor.submit(abs, -3)
+    list(executor.map(abs, range(3)))
+    assert {terms.priority for terms in session.terms} == {5}
+    assert executor.view is balanced
+    assert executor._max_workers == 2
+
+
+def test_a_map_with_retries_tries_its_items_again(tmp_path, balanced):
+    balanced.retries = 1
+    marks = [str(tmp_path / name) for name in "abc"]
+    assert list(balanced.executor.map(once, marks)) == marks
+
+
+def test_a_view_keeps_its_executor_until_it_is_shut_down(balanced, view):
+    for some in (balanced, view):
+        executor = some.executor
+        assert some.executor is executor
+        with some.temp_flags(block=True):
+            assert some.executor is executor
+        executor.shutdown()
+        assert some.executor is not executor
+
+
+def test_the_executor_of_a_direct_view_runs_each_call_on_one_of_its_engines(session, client):
+    view = DirectView(client, [1, 3])
+    futures = [view.executor.submit(abs, -number) for number in range(6)]
+    assert [future.result() for future in futures] == list(range(6))
+    assert {future._pending.targets[0] for future in futures} == {1, 3}
+    view.targets = 2
+    assert view.executor.view.targets == [2]

@@ -8,7 +8,7 @@ import joblib
 import pytest
 from joblib import Parallel, delayed, parallel_config
 
-from hiersched.client.executor import ViewExecutor
+from hiersched.client.balanced_view import LoadBalancedView
 from hiersched.client.joblib_backend import HierschedBackend, register_joblib, run_batch
 from hiersched.errors import NoEngines, UserError
 from tests.client.fake_session import FakeClient, FakeSession, ThreadedSession
@@ -17,8 +17,8 @@ from tests.client.fake_session import FakeClient, FakeSession, ThreadedSession
 class Client(FakeClient):
     """A client as the backend needs it."""
 
-    def executor(self) -> ViewExecutor:
-        return ViewExecutor(self)
+    def load_balanced_view(self) -> LoadBalancedView:
+        return LoadBalancedView(self)
 
 
 @pytest.fixture
@@ -66,6 +66,17 @@ def test_a_client_can_be_registered(threaded):
     register_joblib(threaded)
     with parallel_config(backend="hiersched"):
         assert Parallel()(delayed(square_or_fail)(x) for x in range(4)) == [0, 1, 4, 9]
+
+
+def test_a_view_can_be_registered(threaded):
+    view = LoadBalancedView(threaded, targets=[0, 2])
+    view.register_joblib_backend("two")
+    with parallel_config(backend="two"):
+        parallel = Parallel()
+        assert parallel._backend._view is view
+        assert parallel._effective_n_jobs() == 2
+        assert parallel(delayed(square_or_fail)(x) for x in range(4)) == [0, 1, 4, 9]
+    assert {terms.targets for terms in threaded.session.terms} == {(0, b"\x05")}
 
 
 def test_a_backend_without_a_client_is_refused():

@@ -10,6 +10,7 @@ import pytest
 
 from hiersched.client.direct_view import DirectView
 from hiersched.client.views import name_of, parallel, remote
+from hiersched.errors import RemoteError
 
 
 def test_a_remote_function_runs_on_every_engine(view):
@@ -19,7 +20,7 @@ def test_a_remote_function_runs_on_every_engine(view):
         return 2 * x
 
     assert double(3) == [6] * 4
-    assert (double.__name__, double.__doc__) == ("double", "Twice.")
+    assert (double.__name__, double.__doc__) == ("double", "RemoteFunction wrapping:\nTwice.")
     assert "double" in repr(double)
 
 
@@ -50,6 +51,40 @@ def test_a_parallel_function_maps_items(balanced):
 def test_a_parallel_function_on_a_balanced_view_cuts_by_chunksize(session, balanced):
     total = balanced.parallel(block=False, chunksize=4)(lambda share: [sum(share)])
     assert total(range(10)).get() == [6, 15, 24]
+
+
+def test_the_result_of_a_parallel_function_gives_items(view):
+    doubled = view.parallel()(lambda share: [2 * x for x in share])([1, 2, 3, 4, 5])
+    assert list(doubled) == [2, 4, 6, 8, 10]
+    assert len(doubled) == 4
+    total = view.parallel()(sum)([1, 2, 3, 4, 5])
+    assert list(total) == total.get() == [3, 3, 4, 5]
+
+
+def test_flags_of_a_function_hold_for_its_calls_alone(session, client, balanced):
+    double = remote(balanced, block=True, priority=3, label="twice")(lambda x: 2 * x)
+    assert double(3) == 6
+    assert (session.terms[-1].priority, balanced.priority) == (3, 0)
+    squares = parallel(balanced, block=True, retries=2)(lambda xs: [x * x for x in xs])
+    assert squares([1, 2]) == [1, 4]
+    assert session.terms[-1].retries == 2
+    with pytest.raises(KeyError, match="'colour' is no flag"):
+        remote(balanced, colour="red")(abs)(3)
+
+
+def test_a_parallel_function_may_give_errors_in_the_places_of_results(balanced):
+    results = parallel(balanced, block=True, return_exceptions=True)(lambda x: 1 / x).map([1, 0, 2])
+    assert (results[0], type(results[1]), results[2]) == (1, RemoteError, 0.5)
+
+
+def test_a_chunksize_is_of_no_use_on_a_direct_view(view):
+    with pytest.warns(UserWarning, match="no use"):
+        assert view.parallel(block=True, chunksize=2)(list)([1, 2, 3]) == [1, 2, 3]
+
+
+def test_a_parallel_function_over_nothing_gives_nothing(view, balanced):
+    for some in (view, balanced):
+        assert some.parallel(block=True)(list)([]) == []
 
 
 def test_a_parallel_function_wants_equal_lengths(view):

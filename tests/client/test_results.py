@@ -9,7 +9,19 @@ from datetime import UTC, datetime
 import pytest
 
 from hiersched.client.direct_view import DirectView
-from hiersched.errors import CompositeError, EngineLost, RemoteError, TaskCancelled, UnpackError
+from hiersched.client.progress import Stage
+from hiersched.client.results import AsyncResult
+from hiersched.data.outcomes import lost_outcome
+from hiersched.errors import (
+    ClusterLost,
+    CompositeError,
+    EngineLost,
+    QuorumNotReached,
+    RemoteError,
+    TaskCancelled,
+    UnpackError,
+)
+from hiersched.limits import PROGRESS_AFTER_S
 from tests.client.fake_session import FakeClient, ThreadedSession
 
 
@@ -135,6 +147,11 @@ def test_a_result_that_cannot_be_rebuilt_is_an_error_of_who_reads_it(view):
     assert result.successful()
     with pytest.raises(UnpackError):
         result.get()
+
+
+def unreadable_or_failed() -> Unreadable:
+    eval_with_rank("fails_on_odd(rank)")
+    return Unreadable()
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
@@ -338,14 +355,227 @@ def test_aborting_what_has_ended_is_refused(view):
         result.abort()
 
 
-def test_waiting_interactively_shows_progress(session, view, capsys, monkeypatch):
-    monkeypatch.setattr("tqdm.tqdm.monitor_interval", 0)
-    assert view.apply_async(abs, -3).wait_interactive() is True
-    assert "4/4" in capsys.readouterr().err
+class Bars:
+    """A stage where bars are drawn at once, and what was drawn."""
+
+    def __init__(self) -> None:
+        self.drawn: list[int] = []
+        self.asked: list[object] = []
+        self.now_s = 0.0
+
+    def here(self, widget: bool | None = None) -> Stage:
+        self.asked.append(widget)
+        return Stage(lambda total, unit, title: self, self.clock)
+
+    def clock(self) -> float:
+        self.now_s += PROGRESS_AFTER_S
+        return self.now_s
+
+    def update(self, n: int) -> None:
+        self.drawn.append(n)
+
+    def close(self) -> None:
+        pass
 
 
-def test_waiting_interactively_ends_after_its_timeout(session, view, capsys, monkeypatch):
-    monkeypatch.setattr("tqdm.tqdm.monitor_interval", 0)
+@pytest.fixture
+def bars(monkeypatch: pytest.MonkeyPatch) -> Bars:
+    bars = Bars()
+    monkeypatch.setattr("hiersched.client.results.here", bars.here)
+    return bars
+
+
+def test_waiting_interactively_shows_progress(session, view, bars):
+    assert view.apply_async(abs, -3).wait_interactive(widget=False) is True
+    assert (bars.drawn, bars.asked) == ([4], [False])
+
+
+def test_waiting_interactively_ends_after_its_timeout(session, view, bars):
     session.hold(0)
     assert view.apply_async(abs, -3).wait_interactive(timeout=0) is False
-    assert "3/4" in capsys.readouterr().err
+    assert bars.drawn == [3]
+
+
+def test_waiting_interactively_may_end_with_the_first_error(session, client, ranked, bars):
+    result = ranked.apply_async(eval_with_rank, "fails_on_odd(rank)")
+    session.hold(2, 3)
+    assert result.wait_interactive(return_when=concurrent.futures.FIRST_EXCEPTION) is True
+    assert not result.done()
+
+
+# --- parts and partial results ----------------------------------------------------------------------------------------
+
+
+def test_a_wait_may_end_with_the_first_part(session, ranked):
+    session.hold(0, 1, 3)
+    result = ranked.pull("rank")
+    ended, others = result.wait(return_when=concurrent.futures.FIRST_COMPLETED)
+    assert [part.get() for part in ended] == [2]
+    assert {part.engine_id for part in others} == {0, 1, 3}
+    assert result.wait(timeout=0, return_when=concurrent.futures.ALL_COMPLETED) == (ended, others)
+    with pytest.raises(ValueError, match="return_when must be one of"):
+        result.wait(return_when="some day")
+
+
+def test_a_wait_may_end_with_the_first_error(session, ranked):
+    result = ranked.apply_async(eval_with_rank, "fails_on_odd(rank)")
+    session.hold(2, 3)
+    ended, _ = result.wait(return_when=concurrent.futures.FIRST_EXCEPTION)
+    assert {part.engine_id for part in ended} == {0, 1}
+    with pytest.raises(CompositeError, match="failed on 1 of 4 engines: 1") as caught:
+        result.get(return_when=concurrent.futures.FIRST_EXCEPTION)
+    assert caught.value.results == [0, None, None, None]
+    with pytest.raises(TimeoutError):
+        result.get(0)
+
+
+def test_what_has_come_can_be_had_while_others_run(session, ranked):
+    result = ranked.apply_async(eval_with_rank, "fails_on_odd(rank)")
+    session.hold(3)
+    session.run_all()
+    so_far = result.results_so_far()
+    assert {rank: so_far[rank] for rank in (0, 2)} == {0: 0, 2: 20}
+    assert so_far[1].ename == "ValueError"
+    assert 3 not in so_far
+
+
+def test_parts_can_be_had_as_they_come(session, ranked):
+    session.pick = lambda jobs: len(jobs) - 1
+    assert list(ranked.pull("rank").as_completed()) == [(3, 3), (2, 2), (1, 1), (0, 0)]
+
+
+def test_errors_of_parts_that_come_are_raised_or_given(session, half_failed):
+    session.pick = lambda jobs: len(jobs) - 1
+    with pytest.raises(RemoteError, match="rank 3 is odd"):
+        next(half_failed.as_completed())
+    given = dict(half_failed.as_completed(return_exceptions=True))
+    assert (given[2], given[3].ename) == (20, "ValueError")
+
+
+def test_parts_that_do_not_come_in_time_are_named(session, ranked):
+    session.hold(1, 2)
+    parts = ranked.pull("rank").as_completed(timeout=0.01)
+    assert [next(parts), next(parts)] == [(0, 0), (3, 3)]
+    with pytest.raises(TimeoutError, match="engines 1-2"):
+        next(parts)
+
+
+def test_a_result_can_be_split_and_joined(session, ranked):
+    result = ranked.pull("rank")
+    parts = result.split()
+    assert result.split() is parts
+    assert [part.msg_ids for part in parts] == [[name] for name in result.msg_ids]
+    session.hold(3)
+    assert parts[0].get() == 0
+    assert not parts[3].done()
+    session.release()
+    assert [part.get() for part in parts] == [0, 1, 2, 3]
+    assert parts[0].split() == (parts[0],)
+    joined = AsyncResult.join(*parts[2:], *parts[:1])
+    assert joined.get() == [2, 3, 0]
+    assert joined.engine_id == [2, 3, 0]
+    assert AsyncResult.join(result) is result
+    with pytest.raises(ValueError, match="at least one"):
+        AsyncResult.join()
+
+
+def test_parts_work_with_the_standard_librarys_waiting(session, ranked):
+    parts = ranked.pull("rank").split()
+    told = []
+    parts[2].add_done_callback(told.append)
+    session.hold(0)
+    session.run_all()
+    assert told == [parts[2]]
+    done, waiting = concurrent.futures.wait(parts, timeout=0)
+    assert (len(done), waiting) == (3, {parts[0]})
+
+
+def test_errors_of_joined_calls_are_told_apart_by_their_places(session, ranked):
+    calls = [ranked.apply_async(eval_with_rank, "fails_on_odd(rank)") for _ in range(2)]
+    with pytest.raises(CompositeError, match="failed on 4 of 8 parts") as caught:
+        AsyncResult.join(*calls).get()
+    assert set(caught.value.errors) == {1, 3, 5, 7}
+    assert str(caught.value).splitlines()[1] == "[part 1,5] ValueError: rank 1 is odd"
+
+
+# --- a quorum ---------------------------------------------------------------------------------------------------------
+
+
+def test_most_answers_are_enough_for_a_quorum(session, ranked):
+    session.hold(2)
+    quorum = ranked.apply_async(eval_with_rank, "fails_on_odd(rank)").quorum(0.75)
+    assert quorum.results == {0: 0}
+    assert set(quorum.errors) == {1, 3}
+    assert quorum.stragglers == [2]
+    assert (quorum.answered, quorum.share) == (3, 0.75)
+    assert str(quorum) == "3 of 4 have answered, 2 with an error; stragglers: 2"
+
+
+def test_a_quorum_that_is_not_reached_names_the_stragglers(session, ranked):
+    session.hold(1, 2)
+    result = ranked.pull("rank")
+    with pytest.raises(QuorumNotReached, match=r"90% did not answer within 0.5 s: 2 of 4 .* stragglers: 1-2") as caught:
+        result.quorum(0.9, timeout=0.5)
+    assert isinstance(caught.value, TimeoutError)
+    assert caught.value.quorum.results == {0: 0, 3: 3}
+    session.release()
+    assert result.quorum().stragglers == []
+
+
+def test_a_quorum_is_a_share(view):
+    for share in (0, 1.1, -1):
+        with pytest.raises(ValueError, match="a quorum is a share"):
+            view.apply_async(abs, -3).quorum(share)
+
+
+# --- the end of the cluster, and withdrawn calls ----------------------------------------------------------------------
+
+
+def test_the_end_of_the_cluster_keeps_what_had_come(session, view):
+    result = view.apply_async(abs, -3)
+    (pending,) = result.requests()
+    pending.settle(2, lost_outcome(ClusterLost("the root is gone")))
+    session.hold(2)
+    session.run_all()
+    with pytest.raises(ClusterLost, match="the root is gone") as caught:
+        result.get()
+    assert caught.value.results == [3, 3, None, 3]
+    assert set(caught.value.errors) == {2}
+
+
+def test_a_call_that_is_withdrawn_everywhere_is_cancelled(session, view):
+    result = view.apply_async(abs, -3)
+    assert result.cancel() is True
+    with pytest.raises(TaskCancelled, match="abs was cancelled on 4 of 4 engines: 0-3"):
+        result.get()
+    assert result.status == ["aborted"] * 4
+
+
+def test_a_failed_result_that_cannot_be_read_costs_no_other(session, ranked):
+    result = ranked.apply_async(unreadable_or_failed)
+    with pytest.raises(CompositeError) as caught:
+        result.get()
+    assert isinstance(caught.value.errors[0], UnpackError)
+    assert isinstance(caught.value.errors[1], RemoteError)
+
+
+# --- small things that ipyparallel's results have ---------------------------------------------------------------------
+
+
+def test_arguments_may_be_changed_at_once(view):
+    result = view.apply_async(abs, -3)
+    assert result.sent
+    assert result.wait_for_send(0) is None
+    assert result.wait_for_output(1) is True
+
+
+def test_facts_have_the_names_that_ipyparallel_knows(view):
+    result = view.apply_async(abs, -3)
+    result.wait()
+    assert result.engine_uuid == ["engine-0", "engine-1", "engine-2", "engine-3"]
+    assert result.follow == result.after == [[]] * 4
+    assert (result.label, result.data, result.execute_input) == ([None] * 4, [{}] * 4, [None] * 4)
+    with pytest.raises(KeyError, match="is no fact about a call"):
+        _ = result["colour"]
+    with pytest.raises(TypeError, match="named by int or slice"):
+        _ = result[1.5]

@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hiersched.core.dispatch import Dispatcher, Pace
+from hiersched.core.dispatch import NOBODY, Dispatcher
 from hiersched.core.membership import Membership, Neighbour
-from hiersched.limits import FUNCTIONS_CACHED_MAX, WINDOW_S, WINDOW_TASKS_MAX
+from hiersched.kernels import bitset
+from hiersched.limits import FUNCTIONS_CACHED_MAX, WINDOW_S
 from hiersched.protocol import messages as m
 from tests.core.neighbours import engine, scheduler
-from tests.core.transcript import result, task
+from tests.core.transcript import FUNCTION, ranks, result, task
 
 OWNER = b"owner"
 Handed = dict[Neighbour, list[int]]
@@ -31,42 +32,10 @@ def teach(dispatcher: Dispatcher, membership: Membership, duration_us: int) -> N
         dispatcher.settle(child, [result(number, child.first, duration_us=duration_us)])
 
 
-def submit(dispatcher: Dispatcher, *numbers: int) -> None:
-    dispatcher.submit([task(number) for number in numbers], (), OWNER)
-
-
-# --- how long a function runs -----------------------------------------------------------------------------------------
-
-
-def paced(*durations_s: float) -> Pace:
-    pace = Pace()
-    for duration_s in durations_s:
-        pace.learn(duration_s)
-    return pace
-
-
-def test_a_function_never_seen_takes_a_whole_engine():
-    assert Pace().weight == 1.0
-
-
-def test_the_longer_a_task_the_more_of_an_engine_it_takes():
-    weights = [paced(*[duration_s] * 20).weight for duration_s in (0.0, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)]
-    assert weights == sorted(weights)
-    assert weights[0] == 1 / WINDOW_TASKS_MAX
-    assert weights[-1] == 1.0
-
-
-def test_a_steady_function_takes_its_share_of_the_window():
-    assert paced(*[WINDOW_S] * 50).weight == pytest.approx(0.5, abs=0.01)
-
-
-def test_an_uneven_function_counts_as_longer_than_its_mean():
-    assert paced(*[0.001, 0.009] * 20).weight > paced(*[0.005] * 40).weight
-
-
-@given(st.lists(st.floats(0, 1e6), min_size=1))
-def test_a_weight_is_never_more_than_an_engine_nor_less_than_a_window_allows(durations_s):
-    assert 1 / WINDOW_TASKS_MAX <= paced(*durations_s).weight <= 1.0
+def submit(dispatcher: Dispatcher, *numbers: int, **terms: object) -> None:
+    """Tasks of an owner, which all ask for the same."""
+    asked = m.Terms(**terms) if terms else None
+    dispatcher.submit([m.Task(number, FUNCTION, [], b"arguments", 0, asked) for number in numbers], (), OWNER)
 
 
 # --- handing out ------------------------------------------------------------------------------------------------------
@@ -179,7 +148,7 @@ def test_a_task_that_did_not_run_goes_to_the_head_of_the_queue(dispatcher, membe
     submit(dispatcher, 1, 2, 3)
     hand_out(dispatcher, membership)
     (flight,) = dispatcher.settle(first, [result(1, 0)])
-    dispatcher.requeue(flight)
+    dispatcher.put_back([flight])
     assert len(dispatcher) == 3
     assert hand_out(dispatcher, membership) == {first: [1]}
 
@@ -201,7 +170,7 @@ def test_only_their_owner_withdraws_tasks(dispatcher, membership):
     assert dispatcher.cancel([1, 2, 3], b"somebody") == ([], {})
     withdrawn, further = dispatcher.cancel([1, 2, 99], OWNER)
     assert [flight.task.id for flight in withdrawn] == [2]
-    assert further == {only.link: [1]}
+    assert further == {only: [1]}
     assert dispatcher.owned_by(OWNER) == [1, 3]
 
 
@@ -214,19 +183,198 @@ def test_what_was_withdrawn_leaves_the_queue_at_once(dispatcher, membership):
         dispatcher.cancel([number], OWNER)
         assert len(dispatcher) == 0
     submit(dispatcher, 1)
-    assert [flight.task.id for flight in dispatcher.drain()] == [1]
+    assert [flight.task.id for flight in dispatcher.stranded(0)] == [1]
     assert set(dispatcher.flights) == {0}
 
 
+# --- tasks that ask for something -------------------------------------------------------------------------------------
+
+
+def test_a_higher_priority_goes_first_and_within_one_the_oldest(dispatcher, membership):
+    only = engine(membership, 0)
+    submit(dispatcher, 1, 2)
+    submit(dispatcher, 3, 4, priority=2)
+    submit(dispatcher, 5, priority=-1)
+    submit(dispatcher, 6, priority=2)
+    order = []
+    while dispatcher.flights:
+        ((given,),) = hand_out(dispatcher, membership).values()
+        order.append(given)
+        dispatcher.settle(only, [result(given, 0)])
+    assert order == [3, 4, 6, 1, 2, 5]
+
+
+def test_a_task_goes_only_where_it_may_run(dispatcher, membership):
+    first, second = engine(membership, 0), engine(membership, 1)
+    submit(dispatcher, 1, 2, targets=ranks(1))
+    assert hand_out(dispatcher, membership) == {second: [1]}
+    assert hand_out(dispatcher, membership) == {}
+    dispatcher.settle(second, [result(1, 1)])
+    assert hand_out(dispatcher, membership) == {second: [2]}
+    assert first.tasks == set()
+
+
+def test_tasks_that_wait_for_one_engine_hold_up_nobody_else(dispatcher, membership):
+    first, second = engine(membership, 0), engine(membership, 1)
+    submit(dispatcher, *range(100), targets=ranks(0))
+    submit(dispatcher, 100, 101)
+    assert hand_out(dispatcher, membership) == {first: [0], second: [100]}
+    dispatcher.settle(second, [result(100, 1)])
+    assert hand_out(dispatcher, membership) == {second: [101]}
+
+
+def test_the_oldest_of_all_that_an_engine_may_run_goes_first_whatever_it_asks_for(dispatcher, membership):
+    only = engine(membership, 0)
+    submit(dispatcher, 1)
+    submit(dispatcher, 2, targets=ranks(0))
+    submit(dispatcher, 3)
+    submit(dispatcher, 4, targets=ranks(0, 1))
+    for number in (1, 2, 3, 4):
+        assert hand_out(dispatcher, membership) == {only: [number]}
+        dispatcher.settle(only, [result(number, 0)])
+
+
+def test_what_waits_for_one_engine_of_a_scheduler_leaves_it_credit_for_the_others(dispatcher, membership):
+    low = scheduler(membership, 0, 4)
+    submit(dispatcher, *range(10), targets=ranks(2))
+    submit(dispatcher, *range(10, 20))
+    assert hand_out(dispatcher, membership) == {low: [0, 10, 11, 12]}
+    dispatcher.settle(low, [result(10, 1)])
+    assert hand_out(dispatcher, membership) == {low: [13]}
+    dispatcher.settle(low, [result(0, 2)])
+    assert hand_out(dispatcher, membership) == {low: [1]}
+
+
+def test_a_hint_is_followed_while_its_engine_has_credit(dispatcher, membership):
+    low, (first, second) = scheduler(membership, 4, 8), (engine(membership, 0), engine(membership, 1))
+    submit(dispatcher, 1, 2, hint=1)
+    submit(dispatcher, 3, hint=5)
+    submit(dispatcher, 4, hint=999)
+    assert hand_out(dispatcher, membership) == {second: [1], first: [2], low: [3, 4]}
+
+
+def test_a_hint_outside_the_targets_means_nothing(dispatcher, membership):
+    first, second = engine(membership, 0), engine(membership, 1)
+    submit(dispatcher, 1, targets=ranks(1), hint=0)
+    assert hand_out(dispatcher, membership) == {second: [1]}
+    assert first.tasks == set()
+
+
+def test_what_went_down_carries_no_terms(dispatcher, membership):
+    only = engine(membership, 0)
+    submit(dispatcher, 1, targets=ranks(0), priority=3, retries=2)
+    ((_, (flight,)),) = dispatcher.assign([only])
+    assert flight.task == task(1)
+
+
+def test_tasks_that_no_engine_may_run_are_found_once_and_at_once(dispatcher, membership):
+    engine(membership, 0)
+    submit(dispatcher, 1)
+    submit(dispatcher, 2, targets=ranks(3))
+    submit(dispatcher, 3, targets=ranks(0, 3))
+    assert [flight.task.id for flight in dispatcher.stranded(membership.members)] == [2]
+    assert dispatcher.stranded(membership.members) == []
+    submit(dispatcher, 4, targets=ranks(3))
+    assert [flight.task.id for flight in dispatcher.stranded(membership.members)] == [4]
+    assert [flight.task.id for flight in dispatcher.stranded(0)] == [1, 3]
+    assert (len(dispatcher), dispatcher.flights) == (0, {})
+
+
+# --- again ------------------------------------------------------------------------------------------------------------
+
+
+def fails(dispatcher: Dispatcher, child: Neighbour, number: int, *, ruled_out: bool = False) -> None:
+    """The engine `child` fails a task, which goes back to the queue."""
+    (flight,) = dispatcher.settle(child, [m.Result(number, child.first, 1, m.RAISED, b"", 0)])
+    if ruled_out:
+        flight.standing.ruled_out |= child.members
+    else:
+        flight.standing.avoided |= child.members
+    dispatcher.put_back([flight], alive_for(dispatcher))
+
+
+def alive_for(dispatcher: Dispatcher) -> int:
+    return bitset.of_range(0, 2)
+
+
+def test_a_task_avoids_the_engine_that_failed_it_and_takes_it_again_when_no_other_is_left(dispatcher, membership):
+    first, second = engine(membership, 0), engine(membership, 1)
+    submit(dispatcher, 1, retries=9)
+    assert hand_out(dispatcher, membership) == {first: [1]}
+    fails(dispatcher, first, 1)
+    assert hand_out(dispatcher, membership) == {second: [1]}
+    fails(dispatcher, second, 1)
+    assert hand_out(dispatcher, membership) == {first: [1]}
+
+
+def test_a_task_waits_for_an_engine_that_has_not_failed_it_while_that_is_busy(dispatcher, membership):
+    first, second = engine(membership, 0), engine(membership, 1)
+    submit(dispatcher, 1, retries=9)
+    submit(dispatcher, 2)
+    hand_out(dispatcher, membership)
+    fails(dispatcher, first, 1)
+    assert hand_out(dispatcher, membership) == {}
+    membership.remove_child(second.link)
+    assert dispatcher.stranded(membership.members) == []  # it takes what there is
+    assert hand_out(dispatcher, membership) == {first: [1]}
+
+
+def test_an_engine_that_is_ruled_out_is_not_taken_again(dispatcher, membership):
+    first, second = engine(membership, 0), engine(membership, 1)
+    submit(dispatcher, 1, retries=9)
+    hand_out(dispatcher, membership)
+    fails(dispatcher, first, 1, ruled_out=True)
+    assert hand_out(dispatcher, membership) == {second: [1]}
+    fails(dispatcher, second, 1, ruled_out=True)
+    assert hand_out(dispatcher, membership) == {}
+    assert [flight.task.id for flight in dispatcher.stranded(membership.members)] == [1]
+
+
+# --- other hands ------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_child_takes_over_is_charged_to_it(dispatcher, membership):
+    lost, heir = scheduler(membership, 0, 2), scheduler(membership, 2, 4)
+    submit(dispatcher, 1, 2, targets=ranks(0, 1))
+    hand_out(dispatcher, membership)
+    moved = dispatcher.move([1, 99], lost, heir)
+    assert [flight.task.id for flight in moved] == [1]
+    assert (lost.tasks, lost.load, heir.tasks, heir.load) == ({2}, 1.0, {1}, 1.0)
+    assert dispatcher.settle(lost, [result(1, 0)]) == [None]
+    assert [flight.task.id for flight in dispatcher.settle(heir, [result(1, 0)])] == [1]
+    assert heir.load == 0.0
+
+
+def test_nobody_hears_of_tasks_whose_owner_has_gone(dispatcher, membership):
+    only = engine(membership, 0)
+    submit(dispatcher, 1)
+    hand_out(dispatcher, membership)
+    dispatcher.disown(OWNER)
+    assert dispatcher.owned_by(OWNER) == []
+    (flight,) = dispatcher.settle(only, [result(1, 0)])
+    assert flight.owner == NOBODY
+
+
+# --- whatever happens -------------------------------------------------------------------------------------------------
+
+wishes = st.builds(
+    m.Terms,
+    targets=st.one_of(
+        st.just(ranks()), st.lists(st.sampled_from([0, 1, 2, 9]), max_size=3).map(lambda those: ranks(*those))
+    ),
+    hint=st.sampled_from([-1, 0, 2, 9]),
+    priority=st.integers(-1, 1),
+)
 steps = st.one_of(
-    st.tuples(st.just("submit"), st.lists(st.integers(0, 30), max_size=6)),
+    st.tuples(st.just("submit"), st.tuples(st.lists(st.integers(0, 30), max_size=6), st.none() | wishes)),
     st.tuples(st.just("assign"), st.none()),
-    st.tuples(st.sampled_from(["settle", "requeue", "cancel", "lose"]), st.integers(0, 100)),
+    st.tuples(st.just("strand"), st.sampled_from([0, 0b1, 0b1000000111])),
+    st.tuples(st.sampled_from(["settle", "put back", "cancel", "lose", "move"]), st.integers(0, 100)),
 )
 
 
 @given(st.lists(steps, max_size=30))
-def test_whatever_happens_every_task_is_in_one_place_and_no_child_has_more_than_its_credit(story):
+def test_every_task_is_in_one_place_and_no_child_has_more_than_its_credit(story):
     membership, dispatcher = Membership(), Dispatcher()
     children = [engine(membership, 9), scheduler(membership, 0, 3)]
     known: set[int] = set()
@@ -234,22 +382,32 @@ def test_whatever_happens_every_task_is_in_one_place_and_no_child_has_more_than_
         flying = sorted(task_id for child in children for task_id in child.tasks)
         chosen = flying[subject % len(flying)] if flying and isinstance(subject, int) else None
         if verb == "submit":
-            submit(dispatcher, *subject)
-            known.update(subject)
+            numbers, terms = subject
+            dispatcher.submit([m.Task(number, FUNCTION, [], b"", 0, terms) for number in numbers], (), OWNER)
+            known.update(numbers)
         elif verb == "assign":
-            hand_out(dispatcher, membership)
+            for child, numbers in hand_out(dispatcher, membership).items():
+                flights = [dispatcher.flights[number] for number in numbers]
+                assert all(flight.standing is None or flight.standing.allowed & child.members for flight in flights)
+                assert child.load <= child.width + 1
+        elif verb == "strand":
+            known.difference_update(flight.task.id for flight in dispatcher.stranded(subject))
         elif verb == "cancel":
             withdrawn, _ = dispatcher.cancel([subject], OWNER)
             known.difference_update(flight.task.id for flight in withdrawn)
         elif verb == "lose":
             known.difference_update(flight.task.id for flight in dispatcher.lose(children[subject % 2]))
+        elif verb == "move":
+            dispatcher.move(flying[:subject], children[0], children[1])
         elif chosen is not None:
             child = dispatcher.flights[chosen].child
             (flight,) = dispatcher.settle(child, [m.Result(chosen, 0, 0, m.ENGINE_UNKNOWN, b"", 0)])
             known.discard(chosen)
-            if verb == "requeue":
-                dispatcher.requeue(flight)
+            if verb == "put back":
+                dispatcher.put_back([flight], membership.members)
                 known.add(chosen)
         assert set(dispatcher.flights) == known
         assert len(dispatcher) == len(known) - sum(len(child.tasks) for child in children)
-        assert all(child.load <= child.width for child in children)
+        for child in children:
+            weight = sum(dispatcher.flights[number].weight for number in child.tasks)
+            assert child.load == pytest.approx(weight)

@@ -79,13 +79,18 @@ def test_ranges_that_touch_do_not_overlap(membership):
     assert membership.has_range(0, 16) is child
 
 
-def test_session_numbers_are_never_used_again(membership):
-    sessions = set()
-    for _ in range(3):
-        client = Neighbour(b"client", "client", "uuid", 0, 0, 1)
-        sessions.add(membership.add_client(client))
-        del membership.clients[client.link]
-    assert len(sessions) == 3
+def test_those_of_an_orphan_had_never_left(membership):
+    lost = scheduler(membership, 0, 4, {0, 1})
+    membership.remove_child(lost.link)
+    membership.members |= 0b01
+    orphan = Neighbour(b"engine-0", "engine", "uuid", 0, 1, 1)
+    assert membership.add_child(orphan) == 0
+    assert ranks_of(membership.members) == {0}
+
+
+def test_a_scheduler_answers_for_its_range_and_an_engine_for_itself(membership):
+    assert ranks_of(scheduler(membership, 4, 8, {5}).reach) == {4, 5, 6, 7}
+    assert ranks_of(engine(membership, 9).reach) == {9}
 
 
 def test_a_scheduler_is_silent_after_its_beats_are_missed_and_an_engine_never(membership):

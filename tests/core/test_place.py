@@ -7,17 +7,18 @@ import pytest
 from hiersched import errors
 from hiersched.core.effects import PARENT, Close
 from hiersched.kernels import bitset
-from hiersched.limits import CLIENTS_MAX, FANOUT_MAX, LEAF_ENGINES_MAX
+from hiersched.limits import CHILDREN_MAX, CLIENTS_MAX
 from hiersched.protocol import messages as m
 from tests.core.transcript import Transcript, hello, ranks
 
 STRANGER = b"stranger"
+KEEP, NO_NEED = [m.Welcome(0, ranks(), {"pid": 1, "host": "here", "keep": keep}) for keep in (True, False)]
 
 
 def test_an_engine_is_welcomed_and_its_coming_is_news_to_the_clients(root):
     client = root.client()
     root.hears(b"engine-3", hello("engine", 3, 4))
-    assert root.says(b"engine-3") == [m.Welcome(0, ranks(), {})]
+    assert root.says(b"engine-3") == [NO_NEED]
     assert root.says(client) == []
     root.drains()
     assert root.says(client) == [m.Members(ranks(3), ranks(), "")]
@@ -45,7 +46,12 @@ def test_a_client_hears_of_each_engine_once(root):
     root.drains()
     (news,) = root.says(b"client")
     assert (welcome.members, news.joined) == (ranks(), ranks(0))
-    assert root.says(b"engine-0") == [m.Welcome(0, ranks(), {})]
+    assert root.says(b"engine-0") == [NO_NEED]
+
+
+def test_who_is_not_a_child_of_the_root_has_to_keep_its_answers(leaf):
+    leaf.hears(b"engine-4", hello("engine", 4, 5))
+    assert leaf.says(b"engine-4") == [KEEP]
 
 
 def test_no_two_clients_have_the_same_session(root):
@@ -130,13 +136,12 @@ def test_the_root_has_room_for_so_many_clients_and_no_more(root):
 
 
 def test_a_scheduler_has_room_for_so_many_children_and_no_more():
-    children = max(FANOUT_MAX, LEAF_ENGINES_MAX)
-    wide = Transcript(0, children + 1)
-    wide.engines(*range(children))
-    wide.hears(STRANGER, hello("engine", children, children + 1))
+    wide = Transcript(0, CHILDREN_MAX + 1)
+    wide.engines(*range(CHILDREN_MAX))
+    wide.hears(STRANGER, hello("engine", CHILDREN_MAX, CHILDREN_MAX + 1))
     assert [word.code for word in wide.says(STRANGER)] == ["CapacityError"]
     client = wide.client()
-    assert wide.counts(client, "engines") == children
+    assert wide.counts(client, "engines") == CHILDREN_MAX
 
 
 def test_a_rank_is_free_again_when_its_engine_has_gone(root):

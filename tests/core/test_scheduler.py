@@ -6,11 +6,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hiersched.core.effects import PARENT, ChildFailed, Close, Dropped, Exit, LinkDown, Spawn, Started, WakeAt, Woke
+from hiersched.core.effects import PARENT, ChildFailed, Climb, Close, Dropped, Exit, LinkDown, Spawn, Started, Woke
 from hiersched.core.topology import Child
 from hiersched.limits import BEAT_PERIOD_S, LOST_AFTER_S
 from hiersched.protocol import messages as m
-from tests.core.transcript import FUNCTION, Transcript, answer, call, hello, joined, loss, ranks, result, task
+from tests.core.transcript import (
+    FUNCTION,
+    Transcript,
+    answer,
+    call,
+    engine_child,
+    hello,
+    joined,
+    loss,
+    ranks,
+    result,
+    task,
+)
 from tests.protocol import arbitrary
 
 DIGEST = b"D" * 16
@@ -21,10 +33,10 @@ DIGEST = b"D" * 16
 
 def test_a_scheduler_starts_its_children(root):
     root.happens(Started())
-    spawn, wake = root.does()
+    (spawn,) = root.does()
     assert [(child.kind, child.first) for child in spawn.children] == [("engine", rank) for rank in range(8)]
     assert isinstance(spawn, Spawn)
-    assert wake == WakeAt(BEAT_PERIOD_S)
+    assert root.wake_s == BEAT_PERIOD_S
 
 
 def test_the_word_to_stop_goes_down_and_clients_are_told(root):
@@ -44,9 +56,10 @@ def test_a_scheduler_stops_when_its_parent_says_so(leaf):
     assert leaf.does() == [Exit("enough")]
 
 
-def test_no_scheduler_outlives_its_parent(leaf):
+def test_a_scheduler_whose_parent_is_lost_climbs(leaf):
     leaf.happens(LinkDown(PARENT, "killed"))
-    assert leaf.does() == [Exit("the parent is gone: killed")]
+    assert leaf.does() == [Climb("killed")]
+    assert [type(word) for word in leaf.says(PARENT)] == [m.Hello, m.Members]
 
 
 def test_a_scheduler_that_its_parent_refuses_ends_and_says_why(leaf):
@@ -61,7 +74,7 @@ def test_where_processes_are_watched_nobody_beats_and_silence_means_nothing(root
     low = root.scheduler(0, 4)
     root.now_s = 1000.0
     root.happens(Woke())
-    assert root.does() == [WakeAt(1000.0 + BEAT_PERIOD_S)]
+    assert root.wake_s == 1000.0 + BEAT_PERIOD_S
     assert root.says(low) == []
 
 
@@ -74,18 +87,27 @@ def test_schedulers_beat_to_each_other_where_nobody_watches():
     assert middle.says(engine) == []
 
 
+def test_who_has_climbed_does_not_miss_the_beats_of_its_former_parent():
+    leaf = Transcript(4, 8, level=1, watched=False)
+    leaf.happens(Started())
+    leaf.now_s = LOST_AFTER_S + 0.1
+    leaf.does(), leaf.climbs()
+    leaf.happens(Woke())
+    assert leaf.does() == []
+
+
 def test_a_scheduler_that_misses_its_beats_is_lost_and_an_engine_never_is():
     root = Transcript(0, 8, watched=False)
+    root.happens(Started())
     silent, beating, (engine,) = root.scheduler(0, 2), root.scheduler(2, 4), root.engines(7)
     client = root.client()
     root.hears(client, call(1, 0, 7), b"shared")
-    root.now_s = LOST_AFTER_S
+    root.does(), root.passes(LOST_AFTER_S)
     root.hears(beating, m.Beat())
-    root.happens(Woke())
-    assert root.says(client) == []
-    root.now_s += 0.1
-    root.happens(Woke())
-    assert Close(silent) in root.does()
+    assert (root.says(client), root.does()) == ([], [])
+    root.passes(BEAT_PERIOD_S)
+    assert root.does() == [Close(silent)]
+    assert root.says(client) == [m.Members(ranks(), ranks(0, 1), "it missed its beats")]
     root.hears(engine, answer(1, 7), b"seven")
     assert root.says(client) == [(joined(1, {7: 5}, loss(m.ENGINE_LOST, "it missed its beats", 0)), b"seven")]
 
@@ -165,6 +187,10 @@ FROM_ABOVE = [
     m.Cancel([1]),
     m.Missing([DIGEST]),
     m.Survey(1),
+    m.Order(1, ranks(0), "stop"),
+    m.Grow(1, 1),
+    m.Why(1, 1),
+    m.Ack(1, []),
     m.Stop("enough"),
     m.Welcome(1, ranks(), {}),
     m.Refused("PlanError", "taken"),
@@ -175,6 +201,9 @@ FROM_BELOW = [
     m.Members(ranks(1), ranks(), ""),
     m.Want([DIGEST]),
     m.Census(1, []),
+    m.Executed(1, ranks(0)),
+    m.Because(1, "sent", "", ranks(0)),
+    m.Outputs([]),
 ]
 
 
@@ -192,7 +221,11 @@ def test_a_child_does_not_command(root, message):
     assert root.counts(client, "malformed") == 1
 
 
-@pytest.mark.parametrize("message", [m.Members(ranks(), ranks(0), "it says"), m.Census(1, [])], ids=name_of)
+@pytest.mark.parametrize(
+    "message",
+    [m.Members(ranks(), ranks(0), "it says"), m.Census(1, []), m.Executed(1, ranks()), m.Because(1, "", "", ranks())],
+    ids=name_of,
+)
 def test_an_engine_does_not_speak_for_a_subtree(root, message):
     (engine,) = root.engines(0)
     client = root.client()
@@ -203,7 +236,9 @@ def test_an_engine_does_not_speak_for_a_subtree(root, message):
 
 
 @pytest.mark.parametrize(
-    "message", [*FROM_BELOW, hello("client"), m.Refused("PlanError", "taken"), m.Welcome(1, ranks(), {})], ids=name_of
+    "message",
+    [*FROM_BELOW, hello("engine", 1, 2), m.Refused("PlanError", "taken"), m.Welcome(1, ranks(), {}), m.Ack(1, [])],
+    ids=name_of,
 )
 def test_a_client_does_not_speak_for_a_child_or_a_parent(root, message):
     root.engines(0)
@@ -228,13 +263,16 @@ def test_what_was_no_message_is_counted_by_kind(root):
     assert (root.counts(client, "malformed"), root.counts(client, "version")) == (2, 1)
 
 
-speakers = st.sampled_from([b"engine-0", b"engine-1", b"scheduler-2-4", b"client", b"other", b"stranger"])
+speakers = st.sampled_from(
+    [b"engine-0", b"engine-1", b"scheduler-1-2-4", b"engine-4", b"client", b"other", b"stranger"]
+)
 
 
 @given(st.lists(st.tuples(speakers, arbitrary.messages()), max_size=12))
 def test_nothing_that_anybody_says_breaks_a_scheduler(talk):
     root = Transcript(0, 8)
-    (engine, _), _ = root.engines(0, 1), root.scheduler(2, 4)
+    (engine, _), _, lost = root.engines(0, 1), root.scheduler(2, 4), root.scheduler(4, 6)
+    root.loses(lost, engine_child(4), engine_child(5))
     root.client(b"client")
     root.client(b"other")
     root.hears(b"client", call(1, 0, 1, 2, needs=[FUNCTION]), b"shared")
@@ -244,4 +282,5 @@ def test_nothing_that_anybody_says_breaks_a_scheduler(talk):
         root.hears(speaker, message, *[b"frame"] * arbitrary.announced_frames(message))
         root.drains()
     root.happens(LinkDown(engine, "killed"))
+    root.loses(b"scheduler-1-2-4", engine_child(2))
     root.happens(Woke())

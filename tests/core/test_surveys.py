@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hiersched.core.effects import PARENT, Close, LinkDown
+from hiersched.core.effects import PARENT, ChildFailed, Close, LinkDown, Started
+from hiersched.core.topology import Child
 from hiersched.protocol import messages as m
 from tests.core.transcript import Transcript
 
@@ -25,6 +26,21 @@ def test_what_waits_and_what_is_held_is_counted(root):
     assert root.counts(client, "requests_open") == 0
     assert root.counts(client, "messages_in") == 5
     assert root.counts(client, "messages_out") == 4
+
+
+def test_engines_that_were_started_and_have_not_come_are_counted(root):
+    root.happens(Started())
+    root.does()
+    client = root.client()
+    assert root.counts(client, "engines_starting") == 8
+    root.engines(0, 3)
+    root.drains()
+    root.says(client)
+    assert root.counts(client, "engines_starting") == 6
+    root.happens(ChildFailed(Child("engine", 7, 8, "here", 1), "killed"))
+    root.drains()
+    root.says(client)
+    assert root.counts(client, "engines_starting") == 5
 
 
 def surveyed(root: Transcript) -> tuple[bytes, bytes, bytes]:

@@ -46,7 +46,11 @@ def alike(count: int, slots: int, cores: int = 64) -> list[Host]:
 
 
 def root_of(plan: TreePlan) -> Child:
-    return Child("scheduler", 0, plan.engines, plan.hosts[0].name, 0)
+    return Child("scheduler", plan.first_ranks[0], plan.first_ranks[-1], plan.hosts[0].name, 0)
+
+
+def moved(child: Child, by: int) -> Child:
+    return msgspec.structs.replace(child, first=child.first + by, last=child.last + by)
 
 
 def walk(plan: TreePlan, node: Child) -> Iterator[tuple[Child, list[Child]]]:
@@ -219,6 +223,28 @@ def test_a_route_leads_from_child_to_child_to_its_engine(hosts, fanout, rng):
     assert len(path) <= plan.depth
 
 
+@given(hosts_of_all_kinds, fanouts, leaves, st.integers(1, ENGINES_MAX - 12_000))
+@settings(max_examples=30)
+def test_a_tree_of_later_ranks_is_the_same_tree(hosts, fanout, leaf_engines, offset):
+    assume(any(host.slots for host in hosts))
+    plan = plan_tree(hosts, fanout=fanout, leaf_engines=leaf_engines)
+    later = plan_tree(hosts, fanout=fanout, leaf_engines=leaf_engines, first_rank=offset)
+    assert later.engines == plan.engines
+    assert list(walk(later, root_of(later))) == [
+        (moved(node, offset), [moved(child, offset) for child in children])
+        for node, children in walk(plan, root_of(plan))
+    ]
+    assert levels(later) == levels(plan)
+    for rank in {0, plan.engines // 2, plan.engines - 1}:
+        assert route(later, rank + offset) == [moved(child, offset) for child in route(plan, rank)]
+    for rank in (offset - 1, offset + plan.engines):
+        with pytest.raises(Bug, match=f"rank {rank}"):
+            route(later, rank)
+    fresh = replan(later, [Host(f"{host.name}'", host.slots, host.cores) for host in hosts], later.costs)
+    assert fresh is not None  # on other hosts, and of the same ranks
+    assert fresh.first_ranks == later.first_ranks
+
+
 @given(hosts_of_all_kinds, fanouts, leaves)
 @settings(max_examples=30)
 def test_the_levels_count_what_the_walk_counts(hosts, fanout, leaf_engines):
@@ -336,6 +362,8 @@ def test_an_override_holds_when_planning_anew():
         ([Host("a", 9, 4)], {"leaf_engines": 1}, "leaf_engines is 1"),
         ([Host("a", 9, 4)], {"leaf_engines": LEAF_ENGINES_MAX + 1}, "leaf_engines is 65"),
         ([Host("a", 9, 4)], {"message_bytes": -1}, "message_bytes is -1"),
+        ([Host("a", 9, 4)], {"first_rank": -1}, "first_rank is -1"),
+        ([Host("a", 9, 4)], {"first_rank": ENGINES_MAX - 8}, "1000001 engines"),
     ],
 )
 def test_what_no_tree_can_satisfy_is_refused_in_words(hosts, overrides, says):

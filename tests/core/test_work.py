@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hiersched.core.effects import PARENT, Close, Drained, LinkDown, Received
+from hiersched.core.effects import DOORBELL, PARENT, Close, Drained, LinkDown, Received, Signal
 from hiersched.limits import (
     CLIENTS_MAX,
     INLINE_BYTES_MAX,
@@ -214,6 +214,7 @@ def test_what_a_scheduler_gives_back_runs_elsewhere_first(root):
 def test_a_task_that_waits_is_withdrawn_and_one_that_has_gone_is_followed(busy):
     busy.hears(b"client", m.Cancel([1, 2, 99]))
     assert busy.says(b"engine-1") == [m.Cancel([1])]
+    assert busy.does() == [Signal([b"engine-1"], DOORBELL)]
     busy.hears(b"engine-0", m.Results([result(0, 0)]))
     busy.drains()
     assert busy.says(b"engine-0") == [m.Tasks([task(3)])]
@@ -237,9 +238,9 @@ def test_a_withdrawn_task_is_not_counted_as_waiting(busy):
 
 def test_the_tasks_of_a_client_that_has_gone_are_dropped(busy):
     busy.hears(b"client", m.Bye("done"))
-    assert busy.does() == [Close(b"client")]
-    assert busy.says(b"engine-0") == [m.Cancel([0])]
-    assert busy.says(b"engine-1") == [m.Cancel([1])]
+    assert busy.does() == [Signal([b"engine-0", b"engine-1"], DOORBELL), Close(b"client")]
+    assert busy.says(b"engine-0") == [m.Cancel([0], running=True)]
+    assert busy.says(b"engine-1") == [m.Cancel([1], running=True)]
     busy.hears(b"engine-0", m.Results([result(0, 0)]))
     busy.happens(LinkDown(b"engine-1", "killed"))
     busy.drains()

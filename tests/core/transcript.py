@@ -2,34 +2,51 @@
 
 A test is a transcript: `root.hears(link, message, *frames)`, then `root.says(link)` for what that neighbour was told
 since, in order. Everything passes over the wire format in both directions. The fixtures in conftest.py check at the
-end of each test that nothing was said or done that the test did not look at.
+end of each test that nothing was said or done that the test did not look at. Time stands still unless a test says that
+it `passes`; then the scheduler is woken when it had asked to be.
 """
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from hiersched.core.effects import Drained, Effect, Event, Link, Received, Send
+from hiersched.core.effects import (
+    PARENT,
+    Climb,
+    Drained,
+    Effect,
+    Event,
+    Link,
+    LinkDown,
+    Received,
+    Send,
+    WakeAt,
+    Woke,
+    link_of,
+)
 from hiersched.core.place import Place
 from hiersched.core.scheduler import SchedulerCore
-from hiersched.core.topology import Host, plan_tree
+from hiersched.core.topology import Child, Host, TreePlan, plan_tree
 from hiersched.kernels import bitset
 from hiersched.protocol import messages as m
 from hiersched.protocol.framing import Frame, decode, encode
 
 CLUSTER, KEY = "test-cluster", "secret"
+FACTS = {"pid": 1, "host": "here"}  # about the scheduler's process
 FUNCTION = b"F" * 16  # the digest of the function that most tests call
 
 
 class Transcript:
-    """A scheduler of ranks [first, last); level 0 is the root. now_s: its clock, set by the test."""
+    """A scheduler of ranks [first, last); level 0 is the root. now_s: its clock. wake_s: when it wants to be woken."""
 
-    def __init__(self, first: int, last: int, *, level: int = 0, watched: bool = True) -> None:
-        plan = plan_tree([Host("here", slots=last, cores=2)], leaf_engines=last - first if level else None)
-        self.core = SchedulerCore(Place(CLUSTER, KEY, level, first, last, watched), plan)
+    def __init__(self, first: int, last: int, *, level: int = 0, watched: bool = True, restarts: bool = False) -> None:
+        plan = planned(last, last - first if level else None)
+        self.core = SchedulerCore(Place(CLUSTER, KEY, level, first, last, watched, restarts), plan, FACTS)
         self.now_s = 0.0
+        self.wake_s = float("inf")
         self._said: dict[Link, list[Any]] = defaultdict(list)
         self._done: list[Effect] = []
 
@@ -41,6 +58,8 @@ class Transcript:
             if isinstance(effect, Send):
                 message, frames = over_the_wire(effect.message, effect.frames)
                 self._said[effect.link].append((message, *frames) if frames else message)
+            elif isinstance(effect, WakeAt):
+                self.wake_s = min(self.wake_s, effect.time_s)
             else:
                 self._done.append(effect)
 
@@ -51,6 +70,19 @@ class Transcript:
     def drains(self) -> None:
         """Nothing more waits to be heard."""
         self.happens(Drained())
+
+    def passes(self, seconds: float) -> None:
+        """Time goes by, and the scheduler is woken whenever it has asked for it."""
+        until_s = self.now_s + seconds
+        while self.wake_s <= until_s:
+            self.now_s, self.wake_s = self.wake_s, float("inf")
+            self.happens(Woke())
+            self.drains()
+        self.now_s = until_s
+
+    def loses(self, link: Link, *orphans: Child, reason: str = "killed") -> None:
+        """The process of a neighbour has ended; these were its children, and live."""
+        self.happens(LinkDown(link, reason, orphans))
 
     # --- out ---
 
@@ -65,7 +97,7 @@ class Transcript:
 
     def unseen(self) -> dict[str, Any]:
         """What no test has looked at."""
-        said = {link.decode(): words for link, words in self._said.items()}
+        said = {link.decode(): words for link, words in self._said.items() if words}
         return said | ({"effects": self._done} if self._done else {})
 
     # --- neighbours that have said hello ---
@@ -74,27 +106,48 @@ class Transcript:
         """Engines of these ranks, welcomed, their coming known to all."""
         links = [b"engine-%d" % rank for rank in ranks]
         for rank, link in zip(ranks, links, strict=True):
-            self._enters(link, hello("engine", rank, rank + 1))
+            self.comes(link, hello("engine", rank, rank + 1))
         self.drains()
         return links
 
     def scheduler(self, first: int, last: int) -> Link:
         """A child scheduler of ranks [first, last), welcomed, all its engines there and known to all."""
-        link = b"scheduler-%d-%d" % (first, last)
-        self._enters(link, hello("scheduler", first, last))
+        link = link_of(scheduler_child(first, last))
+        self.comes(link, hello("scheduler", first, last))
         self.hears(link, m.Members(ranks(*range(first, last)), ranks(), ""))
         self.drains()
         return link
 
     def client(self, name: bytes = b"client") -> Link:
         """A client, welcomed."""
-        self._enters(name, hello("client"))
+        self.comes(name, hello("client"))
         return name
 
-    def _enters(self, link: Link, message: m.Hello) -> None:
+    def adopted(self, child: Child, *holds: m.TaskId) -> Link:
+        """An orphan that says what it holds and is welcomed."""
+        link = link_of(child)
+        self.comes(link, hello(child.kind, child.first, child.last, holds=holds))
+        return link
+
+    def comes(self, link: Link, message: m.Hello) -> m.Welcome:
+        """A neighbour says hello, and is welcomed like this before anything else is said."""
+        assert not self._said[link]
         self.hears(link, message)
-        (welcome,) = self.says(link)
+        welcome = self._said[link].pop(0)
         assert isinstance(welcome, m.Welcome), welcome
+        return welcome
+
+    def welcomed(self, *, keep: bool) -> None:
+        """The parent lets this scheduler in."""
+        self.hears(PARENT, m.Welcome(0, ranks(), {"keep": keep}))
+
+    def climbs(self) -> m.Hello:
+        """The parent is gone. What the scheduler says to the next one first."""
+        self.loses(PARENT)
+        assert self.does() == [Climb("killed")]
+        own_hello = self._said[PARENT].pop(0)
+        assert isinstance(own_hello, m.Hello), own_hello
+        return own_hello
 
     def counts(self, asker: Link, name: str) -> int:
         """One of the scheduler's own counters, asked for by its parent or a client. For a scheduler of engines only."""
@@ -102,6 +155,22 @@ class Transcript:
         (census,) = self.says(asker)
         ((_, _, totals, _),) = census.levels
         return totals.get(name, 0)
+
+
+@functools.cache
+def planned(engines: int, leaf_engines: int | None = None, fanout: int | None = None) -> TreePlan:
+    """The plan of a tree on one host; made once, for it is looked for long."""
+    return plan_tree([Host("here", slots=engines, cores=2)], leaf_engines=leaf_engines, fanout=fanout)
+
+
+def engine_child(rank: int) -> Child:
+    """An engine, as whoever started it knows it."""
+    return Child("engine", rank, rank + 1, "here", 2)
+
+
+def scheduler_child(first: int, last: int, level: int = 1) -> Child:
+    """A child scheduler, as whoever started it knows it."""
+    return Child("scheduler", first, last, "here", level)
 
 
 def over_the_wire(message: m.Message, frames: Sequence[Frame]) -> tuple[m.Message, Sequence[Frame]]:
@@ -118,9 +187,18 @@ def ranks(*those: int) -> m.Ranks:
     return bitset.to_wire(bitset.of_ranks(those))
 
 
-def hello(role: m.Role, first: int = 0, last: int = 0, *, cluster: str = CLUSTER, key: str = KEY) -> m.Hello:
+def hello(
+    role: m.Role,
+    first: int = 0,
+    last: int = 0,
+    *,
+    cluster: str = CLUSTER,
+    key: str = KEY,
+    holds: Iterable[m.TaskId] = (),
+    detached: bool = False,
+) -> m.Hello:
     """The first message of a neighbour."""
-    return m.Hello(cluster, key, role, "uuid", 1, "here", first, last)
+    return m.Hello(cluster, key, role, "uuid", 1, "here", first, last, list(holds), detached)
 
 
 def call(request: int, *targets: int, needs: Iterable[bytes] = (), parts: Iterable[m.Part] = ()) -> m.Call:
@@ -157,3 +235,8 @@ def result(number: int, rank: int, *, frames: int = 0, duration_us: int = 1_000_
 def ended(number: int, code: int, text: str, rank: int = 0) -> m.Result:
     """How a scheduler ends a task that has no value."""
     return m.Result(number, rank, 0, code, text.encode(), 0)
+
+
+def outputs(request: int, text: bytes, *those: int) -> tuple[m.Outputs, bytes]:
+    """One piece of output of these ranks, with its frame."""
+    return m.Outputs([m.Piece(request, ranks(*those))]), text

@@ -27,7 +27,7 @@ def main() -> None:
             )
         except Exception as error:
             answer = pack_outcome_error(error, started=0.0, ended=0.0)
-        reply = msgspec.msgpack.encode(answer)
+        reply = msgspec.msgpack.encode(answer.whole)
         stdout.write(struct.pack("<I", len(reply)) + reply)
         stdout.flush()
 

@@ -44,7 +44,7 @@ def test_a_class_that_comes_home_is_the_original_and_untouched() -> None:
 
 def test_a_result_brings_the_original_class_back() -> None:
     client = notebook("class Model:\n    def __init__(self): self.fitted = True")
-    home = unpack_outcome(pack_outcome_value(client["Model"](), started=0.0, ended=1.0)).value
+    home = unpack_outcome(pack_outcome_value(client["Model"](), started=0.0, ended=1.0).whole).value
     assert isinstance(home, client["Model"])
     assert home.fitted
 

@@ -65,7 +65,7 @@ def test_an_item_that_raises_costs_no_other():
     results, failures = map_chunk(halves, range(5))
     assert results == [0, None, 1, None, 2]
     assert [position for position, _ in failures] == [1, 3]
-    error = unpack_outcome([failures[1][1]]).error
+    error = unpack_outcome(failures[1][1]).error
     assert (error.ename, error.evalue) == ("ValueError", "3 is odd")
     assert "halves" in "".join(error.traceback)
     assert "map_chunk" not in "".join(error.traceback)
@@ -81,7 +81,7 @@ def test_a_function_that_raises_stop_iteration_does_not_end_the_chunk():
 
     results, failures = map_chunk(stops, range(3))
     assert results == [0, None, 2]
-    assert unpack_outcome([failures[0][1]]).error.ename == "StopIteration"
+    assert unpack_outcome(failures[0][1]).error.ename == "StopIteration"
 
 
 def test_an_interrupt_ends_the_chunk():

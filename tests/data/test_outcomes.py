@@ -8,10 +8,12 @@ import os
 import threading
 from typing import Any
 
+import ipyparallel.error
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Raw
 
 from hiersched.data.outcomes import (
     Outcome,
@@ -20,9 +22,12 @@ from hiersched.data.outcomes import (
     pack_outcome_value,
     unpack_outcome,
 )
+from hiersched.data.outputs import Text, pack_output
 from hiersched.data.pickles import Buffer
-from hiersched.errors import EngineLost, ProtocolError, RemoteError, UnpackError
-from hiersched.limits import INLINE_BYTES_MAX
+from hiersched.data.reports import read_report
+from hiersched.errors import EngineLost, ProtocolError, RemoteError, UnmetDependency, UnpackError
+from hiersched.limits import ERROR_TEXT_CHARS_MAX, INLINE_BYTES_MAX
+from hiersched.protocol import messages as m
 from tests.data.places import Engine, notebook
 
 
@@ -33,12 +38,17 @@ def carried(frames: list[Buffer]) -> list[Buffer]:
 
 def returned(value: Any, **rest: Any) -> Outcome:
     """The outcome, at the client, of a call that returned `value`."""
-    return unpack_outcome(carried(pack_outcome_value(value, started=1.0, ended=2.5, **rest)))
+    return unpack_outcome(carried(pack_outcome_value(value, started=1.0, ended=2.5, **rest).whole))
 
 
 def raised(error: BaseException, **rest: Any) -> Outcome:
     """The outcome, at the client, of a call that raised `error`."""
-    return unpack_outcome(carried(pack_outcome_error(error, started=1.0, ended=2.5, **rest)))
+    return unpack_outcome(carried(pack_outcome_error(error, started=1.0, ended=2.5, **rest).whole))
+
+
+def said(*texts: str) -> list[Raw]:
+    """What a call printed."""
+    return [pack_output(Text("stdout", text)) for text in texts]
 
 
 VALUES = st.recursive(
@@ -48,21 +58,22 @@ VALUES = st.recursive(
 )
 
 
-@given(VALUES, st.text(), st.text())
-def test_a_small_outcome_is_one_frame_and_survives(value: Any, stdout: str, stderr: str) -> None:
-    frames = pack_outcome_value(value, started=1.0, ended=2.5, stdout=stdout, stderr=stderr)
-    assert len(frames) == 1
-    outcome = unpack_outcome(carried(frames))
+@given(VALUES)
+def test_a_small_outcome_is_one_frame_and_survives(value: Any) -> None:
+    packed = pack_outcome_value(value, started=1.0, ended=2.5)
+    assert (len(packed.frames), list(packed.reports), packed.code) == (1, [], 0)
+    outcome = unpack_outcome(carried(packed.whole))
     assert outcome.ok
+    assert outcome.complete
     assert outcome.error is None
     assert outcome.value == value
     assert (outcome.started, outcome.ended, outcome.pid) == (1.0, 2.5, os.getpid())
-    assert (outcome.stdout, outcome.stderr) == (stdout, stderr)
+    assert (outcome.stdout, outcome.stderr, outcome.outputs) == ("", "", [])
 
 
 def test_large_buffers_are_frames_without_a_copy() -> None:
     array = np.zeros(INLINE_BYTES_MAX)
-    frames = pack_outcome_value({"a": array, "b": b"b" * INLINE_BYTES_MAX}, started=0.0, ended=0.0)
+    frames = pack_outcome_value({"a": array, "b": b"b" * INLINE_BYTES_MAX}, started=0.0, ended=0.0).frames
     assert len(frames) == 3
     assert sum(np.shares_memory(np.frombuffer(frame, "u1"), array) for frame in frames) == 1
 
@@ -74,21 +85,22 @@ def test_arrays_arrive_writable_whatever_their_size() -> None:
 
 
 def test_a_writable_frame_is_used_as_it_is() -> None:
-    frames = [bytearray(frame) for frame in pack_outcome_value(np.zeros(INLINE_BYTES_MAX), started=0.0, ended=0.0)]
+    packed = pack_outcome_value(np.zeros(INLINE_BYTES_MAX), started=0.0, ended=0.0)
+    frames = [bytearray(frame) for frame in packed.frames]
     value = unpack_outcome(frames).value
     assert np.shares_memory(value, np.frombuffer(frames[1], "u1"))
 
 
 def test_a_large_pickle_is_a_frame_of_its_own() -> None:
     value = list(range(100_000))
-    frames = pack_outcome_value(value, started=0.0, ended=0.0)
+    frames = pack_outcome_value(value, started=0.0, ended=0.0).frames
     assert len(frames) == 2
     assert len(frames[0]) < 100
     assert unpack_outcome(carried(frames)).value == value
 
 
 def test_a_value_is_rebuilt_once_and_only_when_asked_for() -> None:
-    frames = pack_outcome_value(Counted(), started=0.0, ended=0.0)
+    frames = pack_outcome_value(Counted(), started=0.0, ended=0.0).frames
     before = Counted.rebuilt
     outcome = unpack_outcome(frames)
     assert Counted.rebuilt == before
@@ -109,7 +121,7 @@ class Counted:
 
 
 def test_a_value_that_cannot_be_pickled_becomes_an_error_that_names_it() -> None:
-    outcome = returned({"model": [threading.Lock()]}, stdout="printed")
+    outcome = returned({"model": [threading.Lock()]}, printed=said("printed"))
     assert not outcome.ok
     assert isinstance(outcome.error, RemoteError)
     assert outcome.error.ename == "PackError"
@@ -190,7 +202,7 @@ def test_source_that_only_the_client_has_is_filled_in() -> None:
     source = "def f():\n    return 1 / 0  # here\n"
     namespace: dict[str, Any] = {"__name__": "__main__"}
     exec(compile(source, "<cell-7>", "exec"), namespace)
-    frames = pack_outcome_error(error_of(Engine(), namespace["f"]), started=0.0, ended=0.0)
+    frames = pack_outcome_error(error_of(Engine(), namespace["f"]), started=0.0, ended=0.0).whole
     on_the_engine = unpack_outcome(frames).error
     linecache.cache["<cell-7>"] = (len(source), None, source.splitlines(keepends=True), "<cell-7>")
     try:
@@ -229,26 +241,119 @@ def test_an_exception_without_a_text() -> None:
 
 
 def test_a_traceback_that_is_formatted_already_is_taken_as_it_is() -> None:
-    outcome = raised(ValueError("x"), traceback_lines=["one", "two"], stdout="o", stderr="e", outputs=[{"a": 1}])
+    outcome = raised(ValueError("x"), traceback_lines=["one", "two"], printed=said("o"))
     assert isinstance(outcome.error, RemoteError)
     assert outcome.error.traceback == ["one", "two"]
-    assert (outcome.stdout, outcome.stderr, outcome.outputs) == ("o", "e", [{"a": 1}])
+    assert outcome.stdout == "o"
 
 
-def test_output_that_utf8_does_not_hold_is_escaped() -> None:
-    outcome = returned(1, stdout="a\udcffb", outputs=[{"text/plain": ["\ud800"], "n": 2**70, "x": {1, 2}, "o": object}])
-    assert outcome.value == 1
-    assert outcome.stdout == "a\\udcffb"
-    assert outcome.outputs[0]["text/plain"] == ["\\ud800"]
-    assert outcome.outputs[0]["n"] == str(2**70)
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ValueError(), m.RAISED),
+        (SystemExit(), m.RAISED),
+        (KeyboardInterrupt(), m.INTERRUPTED),
+        (UnmetDependency(), m.UNMET),
+        (ipyparallel.error.UnmetDependency(), m.UNMET),
+    ],
+)
+def test_an_engine_is_told_what_kind_of_end_it_was(error: BaseException, code: int) -> None:
+    assert pack_outcome_error(error, started=0.0, ended=0.0).code == code
+
+
+def test_a_result_for_which_there_is_no_memory_says_so() -> None:
+    class Large:
+        def __reduce__(self) -> Any:
+            raise MemoryError
+
+    error = returned(Large()).error
+    assert isinstance(error, RemoteError)
+    assert error.ename == "MemoryError"
+    assert "does not fit" in error.evalue
+
+
+def test_a_buffer_that_is_too_large_to_travel_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hiersched.data.outcomes.FRAME_BYTES_MAX", INLINE_BYTES_MAX)
+    error = returned(np.zeros(INLINE_BYTES_MAX)).error
+    assert isinstance(error, RemoteError)
+    assert error.ename == "PackError"
+    assert f"{8 * INLINE_BYTES_MAX} bytes" in error.evalue
+
+
+# --- what engines have in common --------------------------------------------------------------------------------------
+
+
+def test_what_equal_engines_have_in_common_is_equal() -> None:
+    first = pack_outcome_error(ValueError("x"), started=1.0, ended=2.0, printed=said("a"))
+    second = pack_outcome_error(ValueError("x"), started=3.0, ended=4.0, printed=said("a"))
+    assert first.reports == second.reports
+    assert first.frames != second.frames
+
+
+def test_one_report_serves_many_outcomes() -> None:
+    packed = pack_outcome_error(ValueError("x"), started=1.0, ended=2.0, printed=said("a"))
+    reports = [read_report(report) for report in packed.reports]
+    outcomes = [unpack_outcome(packed.frames) for _ in range(3)]
+    for place, outcome in enumerate(outcomes):
+        for report in reports:
+            outcome.take(report)
+        assert isinstance(outcome.error, RemoteError)
+        outcome.error.engine_id = place
+    assert [str(outcome.error) for outcome in outcomes] == [f"[engine {place}] ValueError: x" for place in range(3)]
+    assert [outcome.stdout for outcome in outcomes] == ["a"] * 3
+
+
+def test_a_failure_without_its_report_is_malformed() -> None:
+    outcome = unpack_outcome(pack_outcome_error(ValueError("x"), started=0.0, ended=0.0).frames)
+    assert not outcome.ok
+    with pytest.raises(ProtocolError, match="did not come"):
+        _ = outcome.complete
+
+
+def test_output_without_its_report_is_incomplete() -> None:
+    packed = pack_outcome_value(1, started=0.0, ended=0.0, printed=said("a"))
+    outcome = unpack_outcome(packed.frames)
+    assert not outcome.complete
+    outcome.take(read_report(packed.reports[0]))
+    assert outcome.complete
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_pieces_come_before_the_rest_whenever_they_are_taken(ahead: bool) -> None:
+    packed = pack_outcome_value(1, started=0.0, ended=0.0, printed=said("c"))
+    outcome = unpack_outcome(packed.frames)
+    pieces = [[Text("stdout", "a")], [Text("stderr", "!"), Text("stdout", "b")]]
+    if not ahead:
+        outcome.take(read_report(packed.reports[0]))
+    for piece in pieces:
+        outcome.take_output(piece)
+    if ahead:
+        outcome.take(read_report(packed.reports[0]))
+    assert (outcome.stdout, outcome.stderr) == ("abc", "!")
+    assert [output.text for output in outcome.all_outputs] == ["a", "!", "b", "c"]  # type: ignore[union-attr]
+
+
+def test_a_lost_call_keeps_what_it_printed() -> None:
+    outcome = lost_outcome(EngineLost("gone"))
+    outcome.take_output([Text("stdout", "last words")])
+    assert outcome.stdout == "last words"
+
+
+@pytest.mark.parametrize("extra", [1, 3])
+def test_frames_that_are_too_many_are_refused(extra: int) -> None:
+    packed = pack_outcome_error(ValueError("x"), started=0.0, ended=0.0, printed=said("a"))
+    with pytest.raises(ProtocolError, match="1 frames and 2 reports"):
+        unpack_outcome([*packed.frames, *(packed.reports * 2)[:extra]])
+
+
+def test_an_exception_of_any_length_and_text_travels() -> None:
+    error = raised(ValueError("x" * 10 * ERROR_TEXT_CHARS_MAX)).error
+    assert isinstance(error, RemoteError)
+    assert len(error.evalue) < 1.1 * ERROR_TEXT_CHARS_MAX
+    assert "characters ...]" in error.evalue
     failed = raised(ValueError("a\udcff")).error
     assert isinstance(failed, RemoteError)
     assert failed.evalue == "a\\udcff"
-
-
-def test_mime_bundles_survive() -> None:
-    bundle = {"data": {"text/html": "<b>x</b>", "image/png": b"\x89PNG"}, "metadata": {"width": 3}}
-    assert returned(None, outputs=[bundle]).outputs == [bundle]
 
 
 def test_a_call_that_nobody_answered() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,16 +9,16 @@ from typing import Any
 
 import msgspec
 import pytest
-from IPython.core.async_helpers import get_asyncio_loop
-from IPython.core.interactiveshell import InteractiveShell
 
 from hiersched.data import namespace
 from hiersched.data.cells import Cell, CellReply
-from hiersched.data.outcomes import Outcome, unpack_outcome
+from hiersched.data.outcomes import Outcome, PackedOutcome, unpack_outcome
+from hiersched.data.outputs import pack_outputs, unpack_outputs
 from hiersched.data.serialize import Packer
 from hiersched.errors import RemoteError
-from hiersched.limits import OUTPUT_BYTES_MAX
-from hiersched.nodes.lanes import Capture, EngineShell, Lanes
+from hiersched.nodes.lanes import Lanes
+from hiersched.nodes.shell import EngineShell
+from hiersched.protocol import messages as m
 
 
 class Bench:
@@ -35,11 +34,19 @@ class Bench:
     def call(self, function: Any, *args: Any, **kwargs: Any) -> Outcome:
         packed = self._packer.pack_call(function, args, kwargs)
         with self._streams(*self._own):
-            return unpack_outcome(self.lanes.run_call(packed.function, packed.frames, packed.blobs))
+            return self._outcome(self.lanes.run_call(packed.function, packed.frames, packed.blobs))
 
     def cell(self, code: str, *, silent: bool = False) -> Outcome:
         with self._streams(*self._own):
-            return unpack_outcome(self.lanes.run_cell([msgspec.msgpack.encode(Cell(code, silent))]))
+            return self._outcome(self.lanes.run_cell([msgspec.msgpack.encode(Cell(code, silent))]))
+
+    def _outcome(self, packed: PackedOutcome) -> Outcome:
+        """As a client has it, with the piece that an engine sends ahead of an outcome that may not travel."""
+        self.code = packed.code
+        outcome = unpack_outcome(packed.whole)
+        assert outcome.complete
+        outcome.take_output(unpack_outputs(pack_outputs(self.lanes.transcript.finish())))
+        return outcome
 
     @staticmethod
     @contextmanager
@@ -51,22 +58,6 @@ class Bench:
             yield
         finally:
             sys.stdout, sys.stderr, sys.stdin = before
-
-
-@pytest.fixture(scope="module")
-def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineShell]:
-    """IPython as engines have it; what it changes in this process is put back."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("IPYTHONDIR", str(tmp_path_factory.mktemp("ipython")))
-        patch.setitem(sys.modules, "__main__", sys.modules["__main__"])
-        before = dict(vars(builtins))
-        shell = EngineShell.instance()
-        yield shell
-        get_asyncio_loop().close()
-        InteractiveShell.clear_instance()
-        EngineShell.clear_instance()
-        for name in vars(builtins).keys() - before.keys():
-            delattr(builtins, name)
 
 
 @pytest.fixture
@@ -123,7 +114,9 @@ def test_whatever_a_call_raises_is_its_outcome(bench: Bench, code: str, ename: s
     assert isinstance(outcome.error, RemoteError)
     assert outcome.error.ename == ename
     assert outcome.stdout == "so far\n"
+    assert bench.code == (m.INTERRUPTED if ename == "KeyboardInterrupt" else m.RAISED)
     assert bench.call(abs, -1).value == 1
+    assert bench.code == 0
 
 
 def test_a_value_that_cannot_be_packed_is_an_error_that_names_it(bench: Bench) -> None:
@@ -135,7 +128,7 @@ def test_a_value_that_cannot_be_packed_is_an_error_that_names_it(bench: Bench) -
 
 
 def test_a_function_that_is_not_here_is_an_error_and_not_the_end(bench: Bench) -> None:
-    outcome = unpack_outcome(bench.lanes.run_call(bytes(16), [b""], {}))
+    outcome = unpack_outcome(bench.lanes.run_call(bytes(16), [b""], {}).whole)
     assert not outcome.ok
 
 
@@ -163,31 +156,6 @@ def test_displays_go_with_the_call_or_cell_that_made_them(bench: Bench) -> None:
     failing = bench.cell("display(4)\n1 / 0")
     assert len(failing.outputs) == 1
     assert not bench.cell("display(5)\nfrom IPython.display import clear_output\nclear_output()").outputs
-
-
-def test_capture_is_a_text_stream() -> None:
-    capture = Capture("<stdout>")
-    assert capture.write("a") == 1
-    capture.writelines(["b", "c"])
-    print("d", file=capture, flush=True)
-    assert capture.writable()
-    assert not capture.isatty()
-    assert (capture.encoding, capture.name) == ("utf-8", "<stdout>")
-    assert capture.take() == "abcd\n"
-    assert capture.take() == ""
-    with pytest.raises(TypeError, match="must be str, not bytes"):
-        capture.write(b"bytes")  # type: ignore[arg-type]
-
-
-def test_capture_keeps_no_more_than_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert OUTPUT_BYTES_MAX > 1_000_000
-    monkeypatch.setattr("hiersched.nodes.lanes.OUTPUT_BYTES_MAX", 10)
-    capture = Capture("<stdout>")
-    for _ in range(100):
-        assert capture.write("12345678") == 8
-    assert capture.take() == "12345678\n[more output was dropped]\n"
-    capture.write("afterwards")
-    assert capture.take() == "afterwards"
 
 
 # --- cells ------------------------------------------------------------------------------------------------------------

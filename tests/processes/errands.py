@@ -25,6 +25,20 @@ def hold(directory: str, value: Any = None) -> Any:
     return value
 
 
+def nap(duration_s: float, value: Any = None) -> Any:
+    """Sleep, and return `value`."""
+    time.sleep(duration_s)
+    return value
+
+
+def run_once(log: str, number: int, duration_s: float) -> int:
+    """Leave `number` in a file that many write to, sleep, and return it."""
+    with open(log, "a") as file:
+        file.write(f"{number}\n")
+    time.sleep(duration_s)
+    return number
+
+
 def hold_unless(directory: str, pid: int) -> str:
     """'at once' on the engine of this process; the others hold first, and say 'later'."""
     return "at once" if os.getpid() == pid else hold(directory, "later")

@@ -135,6 +135,11 @@ def test_a_batch_is_cut_by_number_by_frames_and_around_what_is_large():
     assert cut(*[small] * (2 * TASKS_PER_MESSAGE_MAX + 1)) == [TASKS_PER_MESSAGE_MAX, TASKS_PER_MESSAGE_MAX, 1]
     assert cut(large, large, small, small, large) == [1, 1, 2, 1]
     assert cut(small, wide, wide, wide) == [3, 1]
+    given = m.Task(1, DIGEST, [], b"", 0, None, [(2, bytes(PAYLOAD_BYTES_PER_MESSAGE_MAX * 2 // 5))])
+    needy = m.Task(1, DIGEST, [DIGEST] * (PAYLOAD_BYTES_PER_MESSAGE_MAX // 20), b"", 0)
+    asking = m.Task(1, DIGEST, [], b"", 0, m.Terms(inputs=[3] * (PAYLOAD_BYTES_PER_MESSAGE_MAX // 10)))
+    for much in (given, needy, asking):
+        assert max(cut(*[much] * 7)) <= 3
 
 
 # --- what is not ours is refused --------------------------------------------------------------------------------------

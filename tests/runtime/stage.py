@@ -1,4 +1,4 @@
-"""A driver with everything around it faked: its core, its port, the processes it starts."""
+"""A driver with everything around it faked: its core, its port, its uplink, the processes it starts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from hiersched.core import effects as e
-from hiersched.core.topology import Child
+from hiersched.core.topology import Child, TreePlan
 from hiersched.protocol import messages as m
 from hiersched.protocol.framing import Frame
 from hiersched.runtime.driver import Driver
@@ -87,28 +87,103 @@ class FakePort(Port):
         os.close(self._edge)
 
 
+class FakeUplink:
+    """A link to one of several ancestors, of which some live. Each parent is listened to on a descriptor of its own."""
+
+    def __init__(self, ancestors: list[str]) -> None:
+        self.ancestors = ancestors
+        self.living = {*ancestors}
+        self.sent: list[tuple[str, m.Message]] = []
+        self.waiting: deque[m.Message] = deque()
+        self.pipe = os.pipe()
+
+    @property
+    def parent(self) -> str:
+        return self.ancestors[0]
+
+    def parent_lives(self) -> bool:
+        return self.parent in self.living
+
+    def climb(self) -> bool:
+        if self.living.isdisjoint(self.ancestors):
+            return False
+        while not self.parent_lives():
+            self.ancestors.pop(0)
+        self.close()
+        self.waiting.clear()
+        self.pipe = os.pipe()
+        return True
+
+    def brings(self, *messages: m.Message) -> None:
+        self.waiting.extend(messages)
+        os.write(self.pipe[1], b"x" * len(messages))
+
+    def fileno(self) -> int:
+        return self.pipe[0]
+
+    def readable(self) -> bool:
+        return bool(self.waiting)
+
+    def receive_nowait(self) -> tuple[bytes, m.Message, Sequence[Frame]] | None:
+        if not self.waiting:
+            return None
+        os.read(self.pipe[0], 1)
+        return b"", self.waiting.popleft(), ()
+
+    def send(self, message: m.Message, frames: Sequence[Frame] = ()) -> None:
+        self.sent.append((self.parent, message))
+
+    def close(self) -> None:
+        for end in self.pipe:
+            os.close(end)
+
+
 class FakeSpawner:
     def __init__(self) -> None:
         self.started: list[Child] = []
         self.ended: list[bytes] = []
+        self.signalled: list[tuple[list[bytes], int]] = []
         self.watched: set[bytes] = set()
+        self.plan: TreePlan | None = None
+        self.news: Callable[[], None] = lambda: None
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK)
 
-    def start(self, children: list[Child]) -> None:
+    def tells(self, news: Callable[[], None]) -> None:
+        """Do this when the driver listens."""
+        self.news = news
+        os.eventfd_write(self._bell, 1)
+
+    def fileno(self) -> int:
+        return self._bell
+
+    def on_readable(self) -> None:
+        os.eventfd_read(self._bell)
+        self.news()
+
+    def close(self) -> None:
+        os.close(self._bell)
+
+    def start(self, children: list[Child], plan: TreePlan | None) -> None:
         self.started += children
+        self.plan = plan
 
     def end(self, link: bytes) -> None:
         self.ended.append(link)
+
+    def signal(self, links: list[bytes], number: int) -> None:
+        self.signalled.append((links, number))
 
     def watches(self, link: bytes) -> bool:
         return link in self.watched
 
 
 class Stage:
-    """A driver with everything around it."""
+    """A driver with everything around it. ancestors: of a scheduler that is not the root, its parent first."""
 
-    def __init__(self) -> None:
+    def __init__(self, *ancestors: str) -> None:
         self.core, self.port, self.spawner = FakeCore(), FakePort(), FakeSpawner()
-        self.driver = Driver(self.core, [self.port], None, self.spawner)  # type: ignore[arg-type]
+        self.uplink = FakeUplink([*ancestors]) if ancestors else None
+        self.driver = Driver(self.core, [self.port], self.uplink, self.spawner)  # type: ignore[arg-type]
         self.exits: list[str] = []
 
     def start(self) -> None:
@@ -126,13 +201,16 @@ class Stage:
             await asyncio.sleep(0)
 
 
-def staged(story: Callable[[Stage], Awaitable[None]]) -> None:
+def staged(story: Callable[[Stage], Awaitable[None]], *ancestors: str) -> None:
     async def whole() -> None:
-        stage = Stage()
+        stage = Stage(*ancestors)
         try:
             await story(stage)
         finally:
             stage.driver.stop()
             stage.port.close()
+            stage.spawner.close()
+            if stage.uplink is not None:
+                stage.uplink.close()
 
     asyncio.run(whole())

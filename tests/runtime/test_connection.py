@@ -132,6 +132,25 @@ def test_processes_of_other_hosts_are_not_looked_for() -> None:
     assert connection.is_local(living())
 
 
+@pytest.mark.parametrize(
+    ("changes", "free"),
+    [({}, False), ({"protocol": PROTOCOL_VERSION + 1}, False), ({"host": "elsewhere"}, False), ({"pid": None}, True)],
+    ids=["it runs", "it runs and is of another version", "it is of another host", "it has ended"],
+)
+def test_a_name_is_free_only_when_its_cluster_has_ended(changes: dict[str, object], free: bool) -> None:
+    path = put("mine", age_s=0, **{name: ended_pid() if value is None else value for name, value in changes.items()})
+    assert connection.is_free(path) is free
+    assert connection.is_ours(path)
+
+
+def test_a_name_without_a_file_is_free_and_one_with_a_foreign_file_is_not() -> None:
+    path = connection.path_of("notes")
+    assert connection.is_free(path)
+    path.write_text("[]")
+    assert not connection.is_free(path)
+    assert not connection.is_ours(path)
+
+
 # --- which cluster ----------------------------------------------------------------------------------------------------
 
 
@@ -142,6 +161,14 @@ def test_the_newest_is_the_last_one_written_that_runs() -> None:
     connection.path_of("broken").write_text("{}")
     assert connection.names() == ["old", "young", "ended", "broken"]
     assert connection.newest() == connection.path_of("young")
+
+
+def test_another_directory_is_another_world(tmp_path: Path) -> None:
+    connection.write(connection.path_of("there", tmp_path), living("there"))
+    put("here", age_s=0)
+    assert connection.names(tmp_path) == ["there"]
+    assert connection.newest(tmp_path) == tmp_path / "there.json"
+    assert connection.names() == ["here"]
 
 
 def test_without_any_the_user_is_told_how_to_start_one() -> None:

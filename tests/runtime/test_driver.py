@@ -12,7 +12,7 @@ import pytest
 
 from hiersched.core import effects as e
 from hiersched.core.effects import link_of
-from hiersched.core.topology import Child
+from hiersched.core.topology import Child, Host, plan_tree
 from hiersched.errors import ProtocolError, VersionMismatch
 from hiersched.limits import EVENTS_PER_STEP_MAX
 from hiersched.protocol import messages as m
@@ -22,6 +22,7 @@ from hiersched.runtime.zmq_link import Gone, Unreachable
 from tests.runtime.stage import FakeCore, Stage, staged
 
 ENGINE = Child(kind="engine", first=3, last=4, host="here", level=1)
+LEAF = Child(kind="scheduler", first=3, last=5, host="here", level=1)
 
 
 def hello(pid: int, *, role: m.Role = "client", host: str | None = None) -> m.Hello:
@@ -199,6 +200,203 @@ def test_a_child_that_says_nothing_in_time_is_ended(monkeypatch: pytest.MonkeyPa
     staged(story)
 
 
+def test_a_child_comes_with_the_plan_of_its_tree() -> None:
+    plan = plan_tree([Host("here", 4, 4)], first_rank=3)
+
+    async def story(stage: Stage) -> None:
+        stage.core.on(e.Started, e.Spawn([ENGINE], plan))
+        stage.start()
+        assert stage.spawner.plan is plan
+
+    staged(story)
+
+
+def test_signals_go_to_processes() -> None:
+    async def story(stage: Stage) -> None:
+        stage.core.on(e.Started, e.Signal([b"engine-3", b"engine-4"], e.DOORBELL))
+        stage.start()
+        assert stage.spawner.signalled == [([b"engine-3", b"engine-4"], 0)]
+
+    staged(story)
+
+
+# --- children that take the place of others ---------------------------------------------------------------------------
+
+GONE_PID = 2**22 + 1  # above any that a system gives
+
+
+def test_what_the_dead_had_said_is_not_taken_for_words_of_their_successors() -> None:
+    link = link_of(ENGINE)
+
+    async def story(stage: Stage) -> None:
+        stage.core.on(e.Started, e.Spawn([ENGINE]))
+        stage.start()
+        stage.port.brings((link, hello(os.getpid(), role="engine")))
+        await stage.until(lambda: stage.core.of(e.Received))
+        stage.core.on(e.LinkDown, e.Close(link), e.Spawn([ENGINE]))
+        stage.driver.on_child_ended(link, "it was killed")
+        stage.core.events.clear()
+        first, second = hello(GONE_PID, role="engine"), hello(os.getpid(), role="engine")
+        stage.port.brings((link, m.Want([])), (link, first), (link, m.Want([])), (link, second), (link, m.Beat()))
+        await stage.until(lambda: len(stage.core.of(e.Received)) == 2)
+        await stage.rest()
+        assert [event.message for event in stage.core.of(e.Received)] == [second, m.Beat()]
+
+    staged(story)
+
+
+def test_whose_end_is_being_told_is_not_found_out_otherwise() -> None:
+    """To read its last words may lead to others being sent to it."""
+    link = link_of(LEAF)
+
+    async def story(stage: Stage) -> None:
+        stage.start()
+        stage.port.brings((link, m.Beat()))
+        await stage.until(lambda: stage.core.of(e.Received))
+        stage.port.unreachable[link] = Gone("it closed its connection")
+        stage.core.on(e.Received, e.Send(link, m.Beat()))
+        stage.port.waiting.append((link, m.Beat()))
+        stage.driver.on_child_ended(link, "it was killed", [ENGINE])
+        assert stage.core.of(e.LinkDown) == [e.LinkDown(link, "it was killed", [ENGINE])]
+
+    staged(story)
+
+
+def test_a_successor_that_ends_before_its_hello_has_failed() -> None:
+    async def story(stage: Stage) -> None:
+        stage.core.on(e.Started, e.Spawn([ENGINE]))
+        stage.core.on(e.ChildFailed, e.Spawn([ENGINE]))
+        stage.start()
+        stage.driver.on_child_ended(link_of(ENGINE), "first")
+        stage.driver.on_child_ended(link_of(ENGINE), "second")
+        assert stage.core.of(e.ChildFailed) == [e.ChildFailed(ENGINE, "first"), e.ChildFailed(ENGINE, "second")]
+
+    staged(story)
+
+
+def test_a_successor_has_as_much_time_to_start_as_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(stage: Stage) -> None:
+        spawns = [e.Spawn([ENGINE]), e.Spawn([ENGINE])]
+        stage.core.on(e.Started, spawns[0])
+        stage.core.on(e.ChildFailed, spawns[1])
+        stage.start()
+        stage.driver.on_child_ended(link_of(ENGINE), "it was killed")
+        stage.driver._check_started(spawns[0])
+        assert stage.spawner.ended == []
+        stage.driver._check_started(spawns[1])
+        assert stage.spawner.ended == [link_of(ENGINE)]
+
+    staged(story)
+
+
+# --- orphans ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_lost_scheduler_is_told_with_its_orphans() -> None:
+    async def story(stage: Stage) -> None:
+        stage.core.on(e.Started, e.Spawn([LEAF]))
+        stage.start()
+        stage.port.brings((link_of(LEAF), hello(os.getpid(), role="scheduler")))
+        await stage.until(lambda: stage.core.of(e.Received))
+        stage.driver.on_child_ended(link_of(LEAF), "it was killed", [ENGINE])
+        assert stage.core.of(e.LinkDown) == [e.LinkDown(link_of(LEAF), "it was killed", [ENGINE])]
+        stage.port.brings((link_of(ENGINE), hello(os.getpid(), role="engine")))
+        await stage.until(lambda: len(stage.core.of(e.Received)) == 2)
+
+    staged(story)
+
+
+def test_orphans_of_a_scheduler_that_was_never_heard_are_told_of() -> None:
+    async def story(stage: Stage) -> None:
+        stage.core.on(e.Started, e.Spawn([LEAF]))
+        stage.start()
+        stage.driver.on_child_ended(link_of(LEAF), "it was killed", [ENGINE])
+        assert stage.core.of(e.LinkDown) == [e.LinkDown(link_of(LEAF), "it was killed", [ENGINE])]
+        assert not stage.core.of(e.ChildFailed)
+
+    staged(story)
+
+
+def test_an_orphan_that_ends_before_its_hello_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver_module, "START_TIMEOUT_S", 0.0)  # which is not for it
+
+    async def story(stage: Stage) -> None:
+        stage.start()
+        stage.driver.on_child_ended(link_of(LEAF), "it was killed", [ENGINE])
+        await stage.rest()
+        stage.driver.on_child_ended(link_of(ENGINE), "it was killed as well")
+        assert stage.core.of(e.LinkDown)[1:] == [e.LinkDown(link_of(ENGINE), "it was killed as well")]
+        assert stage.spawner.ended == []
+
+    staged(story)
+
+
+def test_a_hello_that_was_overtaken_by_the_end_of_its_sender_is_not_heard() -> None:
+    async def story(stage: Stage) -> None:
+        stage.start()
+        stage.driver.on_child_ended(link_of(LEAF), "it was killed", [ENGINE])
+        stage.driver.on_child_ended(link_of(ENGINE), "it was killed as well")
+        stage.port.brings((link_of(ENGINE), hello(GONE_PID, role="engine")), (b"other", m.Beat()))
+        await stage.until(lambda: stage.core.of(e.Received))
+        assert [event.link for event in stage.core.of(e.Received)] == [b"other"]
+
+    staged(story)
+
+
+# --- climbing ---------------------------------------------------------------------------------------------------------
+
+GREETING = hello(1, role="scheduler")
+
+
+def test_an_orphan_climbs_to_its_nearest_living_ancestor() -> None:
+    async def story(stage: Stage) -> None:
+        uplink = stage.uplink
+        assert uplink is not None
+        stage.core.on(e.LinkDown, e.Climb("killed"), e.Send(e.PARENT, GREETING))
+        stage.start()
+        await stage.rest()
+        uplink.living -= {"parent", "grandparent"}
+        uplink.waiting.append(m.Stop("not read yet"))
+        stage.driver.on_orphaned("killed")
+        assert stage.core.of(e.LinkDown) == [e.LinkDown(e.PARENT, "killed")]
+        assert uplink.sent == [("root", GREETING)]
+        assert not stage.core.of(e.Received)  # what was not read has never happened
+        uplink.brings(m.Beat())  # and the new link is listened to
+        await stage.until(lambda: stage.core.of(e.Received))
+        assert stage.exits == []
+
+    staged(story, "parent", "grandparent", "root")
+
+
+def test_who_has_climbed_already_stays() -> None:
+    """Word of the end of the second of two ancestors comes after both were found dead."""
+
+    async def story(stage: Stage) -> None:
+        uplink = stage.uplink
+        assert uplink is not None
+        stage.core.on(e.LinkDown, e.Climb("killed"))
+        stage.start()
+        uplink.living -= {"parent", "grandparent"}
+        for _ in range(2):
+            stage.driver.on_orphaned("killed")
+        assert len(stage.core.of(e.LinkDown)) == 1
+        assert uplink.parent == "root"
+
+    staged(story, "parent", "grandparent", "root")
+
+
+def test_who_finds_no_ancestor_ends() -> None:
+    async def story(stage: Stage) -> None:
+        assert stage.uplink is not None
+        stage.core.on(e.LinkDown, e.Climb("it was killed"), e.Send(e.PARENT, GREETING))
+        stage.start()
+        stage.uplink.living.clear()
+        stage.driver.on_orphaned("it was killed")
+        assert stage.exits == ["no ancestor is left: it was killed"]
+
+    staged(story, "parent", "root")
+
+
 # --- clients ----------------------------------------------------------------------------------------------------------
 
 
@@ -259,6 +457,44 @@ def test_a_process_that_cannot_be_watched_is_not(pid: int) -> None:
     staged(story)
 
 
+def test_a_client_that_comes_again_is_the_one_that_is_watched() -> None:
+    async def story(stage: Stage) -> None:
+        stage.start()
+        command = [sys.executable, "-c", "input()"]
+        with (
+            subprocess.Popen(command, stdin=subprocess.PIPE) as first,
+            subprocess.Popen(command, stdin=subprocess.PIPE) as second,
+        ):
+            stage.port.brings((b"client", hello(first.pid)), (b"client", hello(second.pid)))
+            await stage.until(lambda: len(stage.core.of(e.Received)) == 2)
+            first.kill()
+            first.wait()
+            stage.port.brings((b"client", m.Beat()))
+            await stage.until(lambda: len(stage.core.of(e.Received)) == 3)
+            assert not stage.core.of(e.LinkDown)
+            second.kill()
+            await stage.until(lambda: stage.core.of(e.LinkDown))
+
+    staged(story)
+
+
+def test_a_client_that_comes_again_as_its_predecessor_ends_is_not_down() -> None:
+    """The hello waits to be read when the end is seen."""
+
+    async def story(stage: Stage) -> None:
+        stage.start()
+        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as first:
+            stage.port.brings((b"client", hello(first.pid)))
+            await stage.until(lambda: stage.core.of(e.Received))
+            stage.port.waiting.append((b"client", hello(os.getpid())))  # without an edge
+            first.kill()
+        await stage.until(lambda: len(stage.core.of(e.Received)) == 2)
+        await stage.rest()
+        assert not stage.core.of(e.LinkDown)
+
+    staged(story)
+
+
 # --- the end ----------------------------------------------------------------------------------------------------------
 
 
@@ -280,6 +516,22 @@ def test_a_bug_ends_it_instead_of_the_patience_of_others(capsys: pytest.CaptureF
 
     staged(story)
     assert "KeyError: 'lost'" in capsys.readouterr().err
+
+
+def test_a_bug_in_the_news_ends_it_too(capsys: pytest.CaptureFixture[str]) -> None:
+    def broken() -> None:
+        raise KeyError("unknown child")
+
+    async def story(stage: Stage) -> None:
+        stage.start()
+        stage.spawner.tells(lambda: stage.driver.on_child_ended(b"engine-3", "it was killed"))
+        await stage.until(lambda: stage.core.of(e.LinkDown))
+        stage.spawner.tells(broken)
+        await stage.until(lambda: stage.exits)
+        assert stage.driver.failed
+
+    staged(story)
+    assert "KeyError: 'unknown child'" in capsys.readouterr().err
 
 
 def test_what_the_loop_still_holds_does_nothing_after_the_end() -> None:

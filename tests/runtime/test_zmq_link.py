@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -223,6 +224,88 @@ def test_whoever_comes_back_takes_its_name_over(ends: Ends) -> None:
     assert received(ends.port)[1] == m.Bye("second")
     ends.port.send(b"same", m.Stop("now"))
     assert received(second)[1] == m.Stop("now")
+
+
+# --- climbing ---------------------------------------------------------------------------------------------------------
+
+
+class Tree:
+    """Ports at 'root', 'middle' and 'leaf', and an uplink to the leaf."""
+
+    def __init__(self) -> None:
+        self.context = context()
+        self.ports = {name: Port(self.context, f"ipc://{name}") for name in ("root", "middle", "leaf")}
+        self.below = Uplink(self.context, "ipc://leaf", b"below", ancestors=["ipc://middle", "ipc://root"])
+
+    def kill(self, name: str) -> None:
+        """Close a port and leave its socket file behind, as one that is killed does."""
+        self.ports.pop(name).close()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stale:
+            stale.bind(name)
+
+    def close(self) -> None:
+        for opened in (self.below, *self.ports.values()):
+            opened.close()
+        self.context.term()
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tree]:
+    monkeypatch.chdir(tmp_path)
+    tree = Tree()
+    yield tree
+    tree.close()
+
+
+def test_an_orphan_climbs_from_one_living_ancestor_to_the_next(tree: Tree) -> None:
+    for killed, next_one in (("leaf", "middle"), ("middle", "root")):
+        assert tree.below.parent_lives()
+        tree.kill(killed)
+        assert not tree.below.parent_lives()
+        assert tree.below.climb()
+        tree.below.send(m.Bye(killed))
+        assert received(tree.ports[next_one]) == (b"below", m.Bye(killed), [])
+        tree.ports[next_one].send(b"below", m.Stop(killed))
+        assert received(tree.below) == (b"", m.Stop(killed), [])
+    tree.kill("root")
+    assert not tree.below.climb()
+
+
+@pytest.mark.parametrize("left", ["a file", "nothing"])
+def test_an_orphan_passes_over_ancestors_that_are_gone(tree: Tree, left: str) -> None:
+    for name in ("leaf", "middle"):
+        tree.kill(name)
+        if left == "nothing":
+            os.unlink(name)
+    assert tree.below.climb()
+    assert tree.below.address == "ipc://root"
+
+
+def test_what_was_not_read_of_the_old_parent_never_happened(tree: Tree) -> None:
+    tree.below.send(m.Beat())
+    received(tree.ports["leaf"])
+    tree.ports["leaf"].send(b"below", m.Stop("unread"))
+    assert tree.below.wait(DEADLINE_S)
+    tree.kill("leaf")
+    assert tree.below.climb()
+    assert tree.below.receive_nowait() is None
+    tree.below.send(m.Beat())
+    received(tree.ports["middle"])
+    tree.ports["middle"].send(b"below", m.Stop("now"))
+    assert received(tree.below)[1] == m.Stop("now")
+
+
+def test_an_ancestor_with_more_callers_than_it_can_take_lives(tree: Tree) -> None:
+    tree.kill("leaf")
+    tree.kill("middle")
+    os.unlink("middle")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as busy:
+        busy.bind("middle")
+        busy.listen(0)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
+            caller.connect("middle")
+            assert tree.below.climb()
+    assert tree.below.address == "ipc://middle"
 
 
 # --- addresses --------------------------------------------------------------------------------------------------------

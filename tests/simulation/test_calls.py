@@ -175,29 +175,7 @@ def test_a_tree_grows_without_the_engines_that_never_came():
     world.settle()
 
 
-# --- schedulers die ---------------------------------------------------------------------------------------------------
-
-
-def test_a_leaf_scheduler_dies_with_its_engines():
-    world = World(engines=64, fanout=4, leaf_engines=8, seed=13, setup=ONE_HOST)
-    leaf = world.schedulers(world.plan.depth - 1)[2]
-    reply = world.submit_to_all(at_s=0.0)
-    world.end(leaf, at_s=0.01)
-    world.run_until(reply.done)
-    assert reply.errors == dict.fromkeys(engines_of(leaf), EngineLost)
-    assert reply.took_s < 0.1
-    world.settle()
-
-
-def test_an_interior_scheduler_dies_with_its_subtree():
-    world = World(engines=120, fanout=3, leaf_engines=6, seed=14, setup=ONE_HOST)
-    interior = world.schedulers(1)[0]
-    reply = world.submit_to_all(at_s=0.0)
-    world.end(interior, at_s=0.01)
-    world.run_until(reply.done)
-    assert reply.errors == dict.fromkeys(engines_of(interior), EngineLost)
-    world.settle()
-    assert set(world.living()) == set(range(120)) - engines_of(interior)
+# --- schedulers die (those that are replaced: test_adoption.py) ---------------------------------------------------------------------------------------------------
 
 
 def test_between_hosts_a_dead_scheduler_is_missed_by_its_beats():
@@ -211,30 +189,6 @@ def test_between_hosts_a_dead_scheduler_is_missed_by_its_beats():
     assert LOST_AFTER_S - BEAT_PERIOD_S < reply.took_s < LOST_AFTER_S + 2 * BEAT_PERIOD_S
     world.settle()
     assert set(world.living()) == set(range(64)) - engines_of(group)
-
-
-def test_a_leaf_dies_in_the_middle_of_telling_its_engines():
-    world = World(engines=64, fanout=4, leaf_engines=16, seed=16, setup=ONE_HOST)
-    leaf = world.schedulers(1)[1]
-    recorder = Recorder(world)
-    reply = world.submit_to_all(at_s=0.0, run_s=0.01)
-    world.run_until(lambda: any(node is leaf for node, _, _ in recorder.of(Call)))
-    world.end(leaf, at_s=world.now_s + 7.5 * world.plan.costs.send_s)
-    world.run_until(reply.done)
-    assert reply.errors == dict.fromkeys(engines_of(leaf), EngineLost)
-    started = [rank for rank in engines_of(leaf) if world.engine(rank).busy_s]
-    assert 0 < len(started) < 16
-    world.settle()
-
-
-def test_every_scheduler_but_the_root_dies():
-    world = World(engines=60, fanout=3, leaf_engines=5, seed=17, setup=ONE_HOST)
-    reply = world.submit_to_all(at_s=0.0)
-    for node in world.schedulers()[1:]:
-        world.end(node, at_s=0.01)
-    world.run_until(reply.done)
-    assert reply.errors == dict.fromkeys(range(60), EngineLost)
-    world.settle()
 
 
 def test_without_the_root_every_call_ends_with_the_cluster():

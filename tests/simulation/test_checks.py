@@ -9,7 +9,7 @@ import pytest
 from hiersched.core.effects import PARENT, Link
 from hiersched.errors import Bug
 from hiersched.kernels import bitset
-from hiersched.protocol.messages import CELL_LANE, NO_FUNCTION, Call, Message, Reply, Tasks
+from hiersched.protocol.messages import CELL_LANE, ENGINE_LOST, NO_FUNCTION, Call, Loss, Message, Reply, Tasks
 from hiersched.simulation.cluster import World
 from hiersched.simulation.payload import Argument
 from hiersched.simulation.scheduler import SimScheduler
@@ -51,7 +51,7 @@ def tell_a_child_twice(world: World) -> None:
 def answer_twice(world: World) -> None:
     leaf = leaf_of(world)
     (request,) = leaf.core.calls.gather.open
-    say(leaf, PARENT, Reply(request, [], []))
+    say(leaf, PARENT, Reply(request, [], [Loss(bitset.to_wire(1), ENGINE_LOST, "")]))
 
 
 def run_twice(world: World) -> None:
@@ -63,7 +63,7 @@ def run_twice(world: World) -> None:
 
 def say(leaf: SimScheduler, link: Link, message: Message) -> None:
     """Send it with whatever the scheduler does next."""
-    leaf.core._outbox.send(link, message)
+    leaf.core.outbox.send(link, message)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,8 @@ def test_damage_is_found_at_the_next_event_that_meets_it(damage: Callable[[World
 
 def test_what_never_comes_to_rest_is_told():
     world = busy_world()
-    leaf_of(world).core.calls.gather.begin(99, b"", 0)
+    call = Call(99, (0, b""), CELL_LANE, NO_FUNCTION, [], [])
+    leaf_of(world).core.calls.gather.begin(call, (), b"", 0)
     for node in world.schedulers():
         node.watcher = None
     with pytest.raises(Bug, match=r"1 open requests.*Replay: World\(16"):

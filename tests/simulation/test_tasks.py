@@ -13,7 +13,6 @@ from hiersched.simulation.cluster import Setup, World
 from hiersched.simulation.payload import Argument
 from hiersched.simulation.requests import Request
 from tests.simulation.recorder import Recorder
-from tests.simulation.test_calls import engines_of
 
 ONE_HOST = Setup(slots_per_host=1_000)
 
@@ -149,17 +148,6 @@ def test_a_hundred_of_ten_thousand_engines_die_among_tasks():
     run(world, tasks)
     assert set(tasks.errors.values()) <= {EngineLost}
     assert len(tasks.errors) <= 100
-    world.settle()
-
-
-def test_a_scheduler_that_dies_loses_only_what_its_engines_held():
-    world = taught(tree_of_64(seed=12), 0.1)
-    leaf = world.schedulers(1)[1]
-    tasks = world.submit_tasks(arguments(640, 0.1), at_s=world.now_s)
-    world.end(leaf, at_s=world.now_s + 0.25)
-    run(world, tasks)
-    assert set(tasks.errors.values()) == {EngineLost}
-    assert len(tasks.errors) <= len(engines_of(leaf)) + 1
     world.settle()
 
 

@@ -1,0 +1,210 @@
+"""The calls of a client, by AsyncResult, id or place in its history: waiting for them, withdrawing them, finding them.
+
+An id is that of one engine's part of a call, as AsyncResult.msg_ids has them, or of a whole call, as the history has
+them. Results live in their AsyncResults and nowhere else: neither the root nor the client keeps what nobody holds, but
+for a session that was joined. So there is no database of results to query, and nothing to purge but ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import wait as wait_for_futures
+from operator import index
+from typing import TYPE_CHECKING, Any
+
+from hiersched.client.call_future import CallFuture
+from hiersched.client.names import engine_of, name_of, part_ids, request_of
+from hiersched.client.pump import deadline_of, left_of
+from hiersched.client.results import AsyncResult, at_most
+from hiersched.client.selection import Selection
+from hiersched.errors import UserError
+
+if TYPE_CHECKING:
+    from hiersched.client.orders import Explanation
+    from hiersched.client.pending import Pending
+    from hiersched.client.selection import Part
+    from hiersched.client.session import Session
+
+_NO_DATABASE = (
+    "results live in their AsyncResults only, and nobody keeps a record of all calls: rc.history has the ids of this "
+    "session's last calls, ar.metadata the facts about one, and rc.why(id) tells where one is"
+)
+
+
+class Jobs:
+    """What a client knows of its calls. block: whether methods that can do both wait."""
+
+    session: Session
+    block: bool
+
+    # --- which there are ----------------------------------------------------------------------------------------------
+
+    @property
+    def history(self) -> list[str]:
+        """Ids of the session's last calls and tasks, oldest first: at most CALLS_RECALLED_MAX."""
+        return [name_of(request) for request in self.session.history()]
+
+    @property
+    def outstanding(self) -> set[str]:
+        """Ids of the parts of calls that have not ended."""
+        return {
+            part
+            for pending in self.session.open_requests()
+            for part, outcome in zip(part_ids(pending.id, pending.targets), list(pending.outcomes), strict=False)
+            if outcome is None
+        }
+
+    def get_result(self, indices_or_msg_ids: Any = None, block: bool | None = None, owner: bool = True) -> AsyncResult:
+        """An AsyncResult of calls given by id, AsyncResult or place in the history; by default of the last one.
+
+        Of a session that was joined, calls of its former clients too. owner: accepted for ipyparallel's sake. Raises
+        UnknownTask, or ResultDropped for a call whose AsyncResult nobody has held.
+        """
+        jobs = -1 if indices_or_msg_ids is None else indices_or_msg_ids
+        listed = isinstance(jobs, (list, tuple, set))
+        if isinstance(jobs, AsyncResult):
+            result = jobs
+        else:
+            parts = [part for job in (jobs if listed else [jobs]) for part in self._parts_of(job)]
+            if not parts:
+                raise UserError("give at least one call")
+            result = self._result_of(parts, single=len(parts) == 1 and not listed)
+        if self.block if block is None else block:
+            result.wait()
+        return result
+
+    def _result_of(self, parts: list[Part], *, single: bool) -> AsyncResult:
+        """An AsyncResult of these parts: of the request itself, if they are all of it."""
+        first = parts[0][0]
+        whole = [(first, place) for place in range(len(first.outcomes))]
+        request = first if parts == whole else Selection(self.session, parts)
+        return AsyncResult(self.session, request, name=first.method, single=single)
+
+    def _parts_of(self, job: Any) -> list[Part]:
+        """The parts of requests that one job names."""
+        if isinstance(job, CallFuture):
+            return [(pending, place) for pending in job.requests() for place in range(len(pending.outcomes))]
+        if hasattr(job, "__index__"):
+            job = self.history[index(job)]
+        if not isinstance(job, str):
+            raise TypeError(f"a call is named by its AsyncResult, its id or its place in the history, not by {job!r}")
+        pending, engine = self.session.find(request_of(job)), engine_of(job)
+        if engine is not None:
+            return [(pending, pending.place_of(engine))]
+        return [(pending, place) for place in range(len(pending.outcomes))]
+
+    def _requests_of(self, jobs: Any) -> list[Pending]:
+        listed = jobs if isinstance(jobs, (list, tuple, set)) else [jobs]
+        return list(dict.fromkeys(pending for job in listed for pending, _ in self._parts_of(job)))
+
+    # --- waiting and withdrawing --------------------------------------------------------------------------------------
+
+    def wait(self, jobs: Any = None, timeout: float | None = -1) -> bool:
+        """Wait for calls: AsyncResults, other futures, ids, places in the history; by default all outstanding ones.
+
+        timeout: seconds, None or negative for ever. True if they have ended in time.
+        """
+        timeout_s = at_most(timeout)
+        if jobs is None:
+            return self.session.wait_all(timeout_s)
+        listed = list(jobs) if isinstance(jobs, Iterable) and not isinstance(jobs, (str, CallFuture)) else [jobs]
+        ends_at = deadline_of(timeout_s)
+        foreign = [job for job in listed if not isinstance(job, CallFuture) and hasattr(job, "add_done_callback")]
+        known = [job for job in listed if job not in foreign]
+        for job in known:
+            if not (job if isinstance(job, CallFuture) else self.get_result(job)).wait(_or_ever(left_of(ends_at))):
+                return False
+        return not wait_for_futures(foreign, left_of(ends_at)).not_done
+
+    def wait_interactive(self, jobs: Any = None, interval: float = 1.0, timeout: float | None = -1.0) -> bool:
+        """`wait` under a progress bar. interval: seconds between two looks at it."""
+        if jobs is None:
+            jobs = [name_of(pending.id) for pending in self.session.open_requests()]
+        if isinstance(jobs, (list, tuple, set)) and not jobs:
+            return True
+        return bool(self.get_result(jobs).wait_interactive(interval, timeout))
+
+    def abort(self, jobs: Any = None, targets: Any = None, block: bool | None = None, running: bool = False) -> None:
+        """Withdraw calls that have not started: AsyncResults or ids; by default all that are outstanding.
+
+        targets: of calls on engines, only those that these engines owe an answer. running: interrupt what has started.
+        What was queued ends with TaskCancelled at once; `block` is accepted for ipyparallel's sake.
+        """
+        requests = self.session.open_requests() if jobs is None else self._requests_of(jobs)
+        if targets is not None and jobs is None:
+            meant = set(self._ids_of(targets))
+            requests = [pending for pending in requests if not pending.targets or meant.intersection(pending.missing())]
+        self.session.cancel(requests, running=running)
+
+    def why(self, task: Any) -> Explanation | list[Explanation]:
+        """Why a task or call has not ended: a state and a text, one for each if several are given."""
+        if isinstance(task, (list, tuple)):
+            return [self.session.why(request) for job in task for request in self._ids_to_explain(job)]
+        explained = [self.session.why(request) for request in self._ids_to_explain(task)]
+        return explained[0] if len(explained) == 1 else explained
+
+    def _ids_to_explain(self, job: Any) -> list[int]:
+        if isinstance(job, CallFuture):
+            return [pending.id for pending in job.requests()]
+        return [request_of(self.history[index(job)] if hasattr(job, "__index__") else job)]
+
+    def _ids_of(self, targets: Any) -> tuple[int, ...]:
+        raise NotImplementedError
+
+    # --- what ipyparallel's hub would know ----------------------------------------------------------------------------
+
+    def result_status(self, msg_ids: Any, status_only: bool = True) -> dict[str, Any]:
+        """{'pending': ids, 'completed': ids} of these calls; unless `status_only`, also {id: result}.
+
+        Raises UnknownTask or ResultDropped as `get_result` does, and the error of a call that failed.
+        """
+        listed = msg_ids if isinstance(msg_ids, (list, tuple, set)) else [msg_ids]
+        status: dict[str, Any] = {"pending": [], "completed": []}
+        for job in listed:
+            result = self.get_result(job, block=False)
+            for part in result.split():
+                (name,) = part.msg_ids
+                status["completed" if part.done() else "pending"].append(name)
+                if part.done() and not status_only:
+                    status[name] = part.get()
+        return status
+
+    def purge_results(self, jobs: Any = (), targets: Any = ()) -> None:
+        """Hold no longer the answers that came for a session that was joined: of these calls, or 'all'.
+
+        No others are held but by AsyncResults. Raises ValueError if nothing is named, RuntimeError for a call that has
+        not ended.
+        """
+        if not jobs and not targets:
+            raise ValueError("say which: jobs or targets")
+        everything = jobs == "all" or bool(targets)
+        requests = self.session.open_requests() if everything else self._requests_of(jobs)
+        running = [name_of(pending.id) for pending in requests if not pending.done]
+        if running:
+            raise RuntimeError(f"calls that have not ended cannot be purged: {', '.join(running[:8])}")
+        self.session.forget_answers(None if everything else [pending.id for pending in requests])
+
+    purge_local_results = purge_results
+    purge_hub_results = purge_results
+
+    def purge_everything(self) -> None:
+        """`purge_results('all')`."""
+        self.purge_results("all")
+
+    def hub_history(self) -> list[str]:
+        """`history`: that of this session, for nobody records those of others."""
+        return self.history
+
+    def db_query(self, query: Any = None, keys: Any = None) -> list[dict[str, Any]]:
+        """Raises UserError: there is no database of calls. The text says where to look instead."""
+        raise UserError(_NO_DATABASE)
+
+    def resubmit(self, indices_or_msg_ids: Any = None, metadata: Any = None, block: bool | None = None) -> AsyncResult:
+        """Raises UserError: what a call was made of is not kept. Call the function again, or set the view's retries."""
+        raise UserError(
+            "what a call was made of is not kept after it was sent: call the function again, or set view.retries"
+        )
+
+
+def _or_ever(left_s: float | None) -> float:
+    return -1 if left_s is None else left_s

@@ -1,0 +1,42 @@
+"""The ids of calls and tasks as users see them: '7-42' is the 42nd of session 7, '7-42:3' what it has engine 3 do.
+
+The number is the one by which schedulers speak of a task, as in "task 42 raised an error".
+"""
+
+from __future__ import annotations
+
+import re
+
+from hiersched.errors import UnknownTask
+from hiersched.protocol.messages import SESSION_SHIFT, TaskId
+
+_NAME = re.compile(r"(?P<session>\d+)-(?P<number>\d+)(:(?P<engine>\d+))?")
+
+
+def name_of(request: TaskId) -> str:
+    """The id of a call or task."""
+    return f"{request >> SESSION_SHIFT}-{request & (1 << SESSION_SHIFT) - 1}"
+
+
+def part_ids(request: TaskId, targets: tuple[int, ...]) -> list[str]:
+    """The id of each engine's part of a request; that of the request itself where it has one part."""
+    name = name_of(request)
+    return [f"{name}:{target}" for target in targets] if len(targets) > 1 else [name]
+
+
+def request_of(name: str) -> TaskId:
+    """The request that an id is of, or is of a part of. Raises UnknownTask for what is no id."""
+    return _parsed(name)[0]
+
+
+def engine_of(name: str) -> int | None:
+    """The engine whose part an id is of; None for that of a whole request. Raises UnknownTask for what is no id."""
+    return _parsed(name)[1]
+
+
+def _parsed(name: str) -> tuple[TaskId, int | None]:
+    found = _NAME.fullmatch(name)
+    if found is None:
+        raise UnknownTask(f"{name!r} is no id of a call or task: ids are those of AsyncResult.msg_ids")
+    engine = found["engine"]
+    return int(found["session"]) << SESSION_SHIFT | int(found["number"]), None if engine is None else int(engine)

@@ -1,0 +1,81 @@
+"""The requests of one session: those that are open, those that have ended and are still held, and how all ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from weakref import ref
+
+from hiersched.client.ledger import Ledger
+from hiersched.client.names import name_of
+from hiersched.client.orders import Explanation
+from hiersched.client.pending import Pending
+from hiersched.errors import ResultDropped, UnknownTask
+from hiersched.limits import CALLS_RECALLED_MAX
+from hiersched.protocol.messages import TaskId
+
+_PRUNE_MIN = 4_096  # dead references are looked for when there are so many, and twice as many as lived the last time
+
+
+class Requests:
+    """Used under the session's lock, but for `open`, where whoever makes a task puts it in one step.
+
+    kept: answers that came to a session that was joined, until somebody forgets them: nobody held an AsyncResult yet.
+    """
+
+    def __init__(self) -> None:
+        self.open: dict[TaskId, Pending] = {}
+        self.kept: dict[TaskId, Pending] = {}
+        self.ledger = Ledger()
+        self._ended: dict[TaskId, ref[Pending]] = {}
+        self._prune_at = _PRUNE_MIN
+
+    def end(self, pending: Pending) -> None:
+        """All outcomes of an open request are here."""
+        del self.open[pending.id]
+        self.ledger.note(pending.id, pending.targets[0], ok=not pending.failed)
+        self._ended[pending.id] = ref(pending)
+        if len(self._ended) >= self._prune_at:
+            self._ended = {request: known for request, known in self._ended.items() if known() is not None}
+            self._prune_at = max(_PRUNE_MIN, 2 * len(self._ended))
+
+    def find(self, request: TaskId) -> Pending | None:
+        """A request that is open, or has ended and is held by somebody."""
+        pending = self.open.get(request)
+        if pending is None:
+            known = self._ended.get(request)
+            pending = known() if known is not None else None
+        return pending
+
+    def get(self, request: TaskId) -> Pending:
+        """The same, with what came for a session that was joined. Raises ResultDropped or UnknownTask, saying why."""
+        pending = self.find(request)
+        if pending is not None:
+            return pending
+        end = self.ledger.end_of(request)
+        if end is None:
+            raise UnknownTask(self.ledger.why_unknown(request))
+        raise ResultDropped(
+            f"{_how_it_ended(request, *end)}, and its result is gone: it lives as long as an AsyncResult"
+        )
+
+    def explain(self, request: TaskId) -> Explanation | None:
+        """Why a request has not ended, if that it has is the answer; None for one that is open. Raises UnknownTask."""
+        if request in self.open:
+            return None
+        end = self.ledger.end_of(request)
+        if end is None:
+            raise UnknownTask(self.ledger.why_unknown(request))
+        return Explanation("done", _how_it_ended(request, *end), (end[1],))
+
+    def history(self) -> list[TaskId]:
+        """The last requests, oldest first."""
+        return sorted([*self.ledger.recent(), *list(self.open)])[-CALLS_RECALLED_MAX:]
+
+    def forget(self, requests: Iterable[TaskId]) -> None:
+        """Hold these answers no longer."""
+        for request in requests:
+            self.kept.pop(request, None)
+
+
+def _how_it_ended(request: TaskId, ok: bool, rank: int) -> str:
+    return f"request {name_of(request)} has {'succeeded' if ok else 'failed'} on engine {rank}"

@@ -1,0 +1,68 @@
+"""Whether a task that has failed runs again, and what its last word is if nobody can run it.
+
+A task that ran in vain (`_RAN_IN_VAIN`) goes back to the queue while its retries last, and avoids the engine that
+failed it as long as another may run it. An engine that lacks what a task depends on (UNMET) is ruled out, which costs
+no retry. What never came to run (ENGINE_UNKNOWN) goes back at any level; the rest is decided at the root, where all
+engines are in sight. A task that was withdrawn never starts again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hiersched.core.queues import ANY, Flight, Standing
+from hiersched.core.wording import engines_text
+from hiersched.protocol import messages as m
+from hiersched.protocol.framing import Frame
+
+_RAN_IN_VAIN = frozenset({m.RAISED, m.ENGINE_LOST, m.ANSWER_LOST})
+_DID_NOT_RUN = frozenset({m.ENGINE_UNKNOWN, m.UNMET})
+
+
+def runs_again(flight: Flight, result: m.Result, frames: Sequence[Frame], *, failed: int, is_root: bool) -> bool:
+    """Whether a task that ended like this, at the ranks `failed`, is to wait again. Its standing then knows of it."""
+    standing = flight.standing
+    if standing is not None and standing.withdrawn:
+        return False
+    if result.code == m.ENGINE_UNKNOWN:
+        return True
+    if not is_root:
+        return False
+    if result.code == m.UNMET:
+        standing = flight.standing = standing or Standing()
+        standing.ruled_out |= failed
+    elif result.code in _RAN_IN_VAIN and standing is not None and standing.retries:
+        standing.retries -= 1
+        standing.avoided |= failed
+    else:
+        return False
+    standing.failure = (result, frames)
+    return True
+
+
+def outcome_of(flight: Flight, result: m.Result) -> m.Result:
+    """How a task ends that does not run again: one that was withdrawn before it ran is cancelled."""
+    if result.code in _DID_NOT_RUN and flight.standing is not None and flight.standing.withdrawn:
+        return cancelled(flight.task.id)
+    return result
+
+
+def cancelled(task: m.TaskId) -> m.Result:
+    """The result of a task that was withdrawn before it started."""
+    return m.Result(task, 0, 0, m.CANCELLED, b"cancelled before it started", 0)
+
+
+def last_word(flight: Flight) -> tuple[m.Result, Sequence[Frame]]:
+    """How a task ends that no engine may run: as it failed last, if it ran at all."""
+    task, standing = flight.task, flight.standing
+    if standing is None or (standing.targets == ANY and standing.failure is None):
+        return m.Result(task.id, 0, 0, m.ENGINE_UNKNOWN, b"no engine is left", 0), ()
+    if standing.failure is None:
+        text = f"it may run on {engines_text(standing.targets)} only, and none of these is there"
+        return m.Result(task.id, 0, 0, m.ENGINE_UNKNOWN, text.encode(), 0), ()
+    result, frames = standing.failure
+    if result.code != m.UNMET:
+        return result, frames
+    text = f"no engine that it may run on has what it depends on; {engines_text(standing.ruled_out)} lacked it"
+    said = result.payload.decode(errors="replace")
+    return m.Result(task.id, result.rank, 0, m.DEPENDENCY, f"{text}: {said}".encode(), 0), ()

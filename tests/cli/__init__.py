@@ -1,0 +1,1 @@
+"""Tests of what is written after `hiersched`, and what it shows."""
