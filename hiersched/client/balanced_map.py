@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from hiersched.client.interrupts import held
+from hiersched.client.interrupts import Held
 from hiersched.client.map_run import Chunk, Follow, Pack
 from hiersched.errors import TaskCancelled
 
@@ -72,7 +72,7 @@ class BalancedMap:
 
     def _feed(self) -> None:
         """Send chunks while there is room, unless another thread is at it."""
-        with held:
+        with Held():
             with self._changed:
                 if self._feeding:
                     return
@@ -94,7 +94,7 @@ class BalancedMap:
         """Cut off the next chunk, or stop feeding."""
         engines = max(self.session.dispatch_width(), 1)
         flying_max = self._sizer.chunks_out_max(engines)
-        with held, self._changed:
+        with Held(), self._changed:
             if self.error is None and self._claimed < self.count and len(self._flying) < flying_max:
                 left = self.count - self._claimed
                 items = min(self._sizer.next_items(engines, left), left)
@@ -109,7 +109,7 @@ class BalancedMap:
         """Pack and submit one chunk."""
         stop = chunk.start + chunk.count
         pending = self.session.task(self._pack(tuple(column[chunk.start : stop] for column in self._columns)))
-        with held, self._changed:
+        with Held(), self._changed:
             chunk.pending = pending
             self.chunks.append(chunk)
             self._sent += chunk.count
@@ -125,7 +125,7 @@ class BalancedMap:
 
     def _on_done(self, chunk: Chunk, pending: Pending) -> None:
         """Take note of a chunk that is back, once, and send more."""
-        with held:
+        with Held():
             with self._changed:
                 if chunk.settled:
                     return
@@ -146,7 +146,7 @@ class BalancedMap:
 
     def _end(self, error: BaseException, *, cancelled: bool = False) -> None:
         """Send no more. The map ends when all that is out is back, or now, if it is cancelled."""
-        with held, self._changed:
+        with Held(), self._changed:
             if self.done:
                 return
             self.error = error
@@ -158,7 +158,7 @@ class BalancedMap:
             callback(self)
 
     def _withdraw(self, *, running: bool = False) -> None:
-        with held, self._changed:
+        with Held(), self._changed:
             flying = [chunk.pending for chunk in self._flying]
         self.session.cancel(flying, running=running)
 
@@ -206,7 +206,7 @@ class BalancedMap:
 
     def add_done_callback(self, callback: Callable[[BalancedMap], None]) -> None:
         """Call `callback(self)` once when the map ends; at once if it has. It may run in the session's thread."""
-        with held, self._changed:
+        with Held(), self._changed:
             if not self.done:
                 self._callbacks.append(callback)
                 return
@@ -283,7 +283,7 @@ class BalancedMap:
 
     def _wait_for_oldest(self, ends_at: float | None) -> bool:
         """Block until the oldest chunk out is back, or more are out; False if neither happens by `ends_at`."""
-        with held, self._changed:
+        with Held(), self._changed:
             chunk = next(iter(self._flying), None)
         return self._wait_for_more(ends_at) if chunk is None else self._wait_for(chunk, ends_at)
 
@@ -297,7 +297,7 @@ class BalancedMap:
 
     def _wait_for_any(self, condition: Callable[[], bool], ends_at: float | None) -> bool:
         """Block until some chunk is back, more are out, or `condition()` holds; False if none of it by `ends_at`."""
-        with held, self._changed:
+        with Held(), self._changed:
             flying = list(self._flying)
         if not flying:
             return self._wait_for_more(ends_at)
@@ -316,7 +316,7 @@ class BalancedMap:
         self._feed()
         while True:
             left = _left(ends_at)
-            with held, self._changed:
+            with Held(), self._changed:
                 period_s = _PERIOD_S if left is None else min(left, _PERIOD_S)
                 if self._changed.wait_for(lambda: bool(self._flying) or self.done or not self._feeding, period_s):
                     return True

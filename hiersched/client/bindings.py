@@ -103,8 +103,8 @@ class Bindings:
                 source = self._input(task)
                 if not source.complete:
                     raise UserError(
-                        f"the result of task {name_of(task)} is an argument and not there yet: calls on engines do not wait "
-                        "for tasks; wait for it, or use a load-balanced view"
+                        f"the result of task {name_of(task)} is an argument and not there yet: calls on engines do "
+                        "not wait for tasks; wait for it, or use a load-balanced view"
                     )
                 blobs[digest] = pack_result(source.outcomes[0].own_frames())
         return replace(packed, blobs=blobs, inputs=(), given=[])

@@ -18,7 +18,7 @@ from threading import Condition, Lock
 from typing import TYPE_CHECKING, Any
 
 from hiersched.client.bindings import small_result
-from hiersched.client.interrupts import held, released
+from hiersched.client.interrupts import Held, Released
 from hiersched.data.outcomes import original_of
 from hiersched.errors import UserError
 from hiersched.limits import CANCEL_TIMEOUT_S
@@ -46,7 +46,7 @@ class CallFuture(Future):
     @property
     def _condition(self) -> Condition:
         if self._own_condition is None:
-            with held:
+            with Held():
                 with _making:
                     made = self._own_condition is None
                     if made:
@@ -73,10 +73,10 @@ class CallFuture(Future):
 
     def _invoke_callbacks(self) -> None:
         """The standard future's own; they are the user's code, which a Ctrl-C may strike."""
-        with released:
+        with Released():
             super()._invoke_callbacks()
 
-    def _wait(self, timeout_s: float | None) -> bool:
+    def wait_until_done(self, timeout_s: float | None) -> bool:
         """Block until the request has ended. False if it has not within `timeout_s`."""
         return self._pending.done or self._session.wait((self._pending,), timeout_s)
 
@@ -89,7 +89,7 @@ class CallFuture(Future):
 
     def _settled(self, timeout_s: float | None) -> None:
         """Wait as the standard future does. Raises TimeoutError and, where the call was withdrawn, CancelledError."""
-        if not self._pending.done and not self._wait(timeout_s):
+        if not self._pending.done and not self.wait_until_done(timeout_s):
             raise TimeoutError(f"no result within {timeout_s} s")
         if self._pending.cancelled:
             raise CancelledError(str(self._first_error()))
@@ -117,7 +117,7 @@ class CallFuture(Future):
         """
         if not self._pending.done and (running or not self._held):
             self._session.cancel(self._pending.requests(), running=running)
-            self._held = not self._wait(CANCEL_TIMEOUT_S)
+            self._held = not self.wait_until_done(CANCEL_TIMEOUT_S)
         return self.cancelled()
 
     def interrupt(self) -> bool:

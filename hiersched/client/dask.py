@@ -149,7 +149,7 @@ def become_dask(
 def stop_dask(client: Client, targets: Any = "all") -> None:
     """End the dask workers on these engines, and with the last of them the scheduler and its clients."""
     scheduler = _schedulers.get(client.cluster_id)
-    if len(client.ids):
+    if not client.session.closed and client.ids:  # engines that are gone took their workers along
         BroadcastView(client, targets).apply_sync(stop_worker)
     if scheduler is not None and (targets == "all" or not scheduler.workers):
         del _schedulers[client.cluster_id]

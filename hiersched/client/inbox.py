@@ -75,7 +75,7 @@ class Inbox:
             self._note_output(pending, ranks, outputs)
         for loss in reply.losses:
             if loss.code in (m.ENGINE_LOST, m.ENGINE_UNKNOWN):
-                self.roster.forget(bitset.from_wire(loss.ranks))
+                self.roster.forget(bitset.from_wire(loss.ranks), pending.submitted)
         if pending.complete:
             self._complete(pending)
         elif pending.listeners:
@@ -101,7 +101,7 @@ class Inbox:
     def lose(self, pending: Pending, code: int, rank: int, text: str) -> None:
         """A task ends with one of the codes on the wire."""
         if code == m.ENGINE_LOST:
-            self.roster.forget(1 << rank)
+            self.roster.forget(1 << rank, pending.submitted)
         error = loss_error(code, rank, text)
         if code == m.DEPENDENCY:
             error.__cause__ = self._bindings.cause_of(pending)

@@ -3,13 +3,15 @@
 Python raises KeyboardInterrupt in the main thread between any two of its steps. Where that would leave half a message
 on a link, or lose a batch that was half taken in, the main thread holds SIGINT back:
 
-    with held:                  # what strikes in here is raised at its end
+    with Held():                # what strikes in here is raised at its end
         ...
-        with released:          # and in here at once, as ever
+        with Released():        # and in here at once, as ever
             sleep or run the user's code
 
-Blocks may be nested. Only Python's own handler is replaced, for as long as the block lasts: a program that handles
-SIGINT itself goes on doing so. Other threads pay a comparison; nothing ever strikes them.
+Blocks may be nested. Once it has struck in a released block, further ones wait until that block is left, so that what
+is being tidied up meanwhile is not struck again. Only Python's own handler is replaced, for as long as the outermost
+block lasts: a program that handles SIGINT itself goes on doing so. Other threads pay a comparison; nothing ever strikes
+them.
 """
 
 from __future__ import annotations
@@ -24,90 +26,70 @@ from hiersched.limits import INTERRUPT_HELD_S_MAX
 
 _MAIN = threading.main_thread().ident
 
+_blocks: list[bool] = []  # those that the main thread is in, the outermost first: whether it may be struck
+_struck_s: float | None = None  # when it was, if that waits to be raised
 
-class _Held:
-    """SIGINT is held back within. depth: how many blocks the main thread is in."""
 
-    def __init__(self) -> None:
-        self.depth = 0
-        self._struck_s: float | None = None  # when, if something waits to be raised
+def _strike(number: int, frame: FrameType | None) -> None:
+    """SIGINT comes in a block. Who has waited for the end of the block for long, and insists, is heard at once."""
+    global _struck_s
+    now = time.monotonic()
+    if _blocks and _blocks[-1]:
+        _blocks[-1] = False
+        raise KeyboardInterrupt
+    if _struck_s is None:
+        _struck_s = now
+    elif now - _struck_s > INTERRUPT_HELD_S_MAX:
+        _raise()
+
+
+def _raise() -> None:
+    global _struck_s
+    _struck_s = None
+    if _blocks:
+        _blocks[-1] = False
+    raise KeyboardInterrupt
+
+
+class Held:
+    """SIGINT is held back within."""
+
+    __slots__ = ("_depth",)
 
     def __enter__(self) -> None:
         if get_ident() != _MAIN:
             return
-        if self.depth:
-            self.depth += 1
+        self._depth = len(_blocks)
+        if self._depth:
+            _blocks.append(False)
         elif getsignal(SIGINT) is default_int_handler:
-            signal(SIGINT, self._note)  # raises what has struck by now
-            self.depth = 1
+            signal(SIGINT, _strike)  # raises what has struck by now
+            _blocks.append(False)
 
     def __exit__(self, *exception: object) -> None:
-        if get_ident() == _MAIN and self.depth:
-            self.depth -= 1
-            if not self.depth:
-                signal(SIGINT, default_int_handler)  # has what struck by now noted first
-                if self._struck_s is not None:
-                    self._raise()
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        """SIGINT strikes. Who has waited for the end of the block for long, and insists, is heard at once."""
-        now = time.monotonic()
-        if self._struck_s is None:
-            self._struck_s = now
-        elif now - self._struck_s > INTERRUPT_HELD_S_MAX:
-            self._raise()
-
-    def _raise(self) -> None:
-        self._struck_s = None
-        raise KeyboardInterrupt
-
-    def release(self) -> None:
-        """Leave all blocks of the main thread. Raises what has struck in them."""
-        if self._struck_s is None:
-            self.depth = 0
-            signal(SIGINT, default_int_handler)
-        if self._struck_s is not None:
-            self._raise()
-
-    def hold_again(self, depth: int) -> None:
-        """Go back into the blocks, unless the program has set a handler meanwhile."""
-        handler = getsignal(SIGINT)
-        if handler is default_int_handler:
-            try:
-                signal(SIGINT, self._note)
-            except KeyboardInterrupt:  # it struck before: this one is on its way, further ones are held back
-                signal(SIGINT, self._note)
-                self.depth = depth
-                raise
-        if handler in (default_int_handler, self._note):
-            self.depth = depth
+        if get_ident() != _MAIN or len(_blocks) <= self._depth:
+            return
+        del _blocks[self._depth :]
+        if not _blocks and getsignal(SIGINT) is _strike:
+            signal(SIGINT, default_int_handler)  # has what struck by now noted first
+        if _struck_s is not None and (not _blocks or _blocks[-1]):
+            _raise()
 
 
-class _Released:
+class Released:
     """Within, nothing is held back."""
 
-    def __init__(self, held: _Held) -> None:
-        self._held = held
-        self._depths: list[int] = []
+    __slots__ = ("_depth",)
 
     def __enter__(self) -> None:
         if get_ident() != _MAIN:
             return
-        depth = self._held.depth
-        if depth:
-            try:
-                self._held.release()
-            except KeyboardInterrupt:
-                self._held.hold_again(depth)
-                raise
-        self._depths.append(depth)
+        self._depth = len(_blocks)
+        if self._depth:
+            if _struck_s is not None:
+                _raise()
+            _blocks.append(True)
 
     def __exit__(self, *exception: object) -> None:
         if get_ident() == _MAIN:
-            depth = self._depths.pop()
-            if depth:
-                self._held.hold_again(depth)
-
-
-held = _Held()
-released = _Released(held)
+            del _blocks[self._depth :]

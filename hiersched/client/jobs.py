@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from concurrent.futures import wait as wait_for_futures
+from dataclasses import replace
 from operator import index
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,9 @@ from hiersched.client.call_future import CallFuture
 from hiersched.client.names import engine_of, name_of, part_ids, request_of
 from hiersched.client.pump import deadline_of, left_of
 from hiersched.client.results import AsyncResult, at_most
-from hiersched.client.selection import Selection
-from hiersched.errors import UserError
+from hiersched.client.selection import Selection, split_by
+from hiersched.client.targets import describe_ids
+from hiersched.errors import UnknownTask, UserError
 
 if TYPE_CHECKING:
     from hiersched.client.orders import Explanation
@@ -90,6 +92,8 @@ class Jobs:
             raise TypeError(f"a call is named by its AsyncResult, its id or its place in the history, not by {job!r}")
         pending, engine = self.session.find(request_of(job)), engine_of(job)
         if engine is not None:
+            if engine not in pending.targets:
+                raise UnknownTask(f"{job!r} is no part of a call on engines {describe_ids(pending.targets)}")
             return [(pending, pending.place_of(engine))]
         return [(pending, place) for place in range(len(pending.outcomes))]
 
@@ -109,10 +113,12 @@ class Jobs:
             return self.session.wait_all(timeout_s)
         listed = list(jobs) if isinstance(jobs, Iterable) and not isinstance(jobs, (str, CallFuture)) else [jobs]
         ends_at = deadline_of(timeout_s)
-        foreign = [job for job in listed if not isinstance(job, CallFuture) and hasattr(job, "add_done_callback")]
-        known = [job for job in listed if job not in foreign]
-        for job in known:
-            if not (job if isinstance(job, CallFuture) else self.get_result(job)).wait(_or_ever(left_of(ends_at))):
+        foreign, own = split_by(
+            lambda job: hasattr(job, "add_done_callback") and not isinstance(job, CallFuture), listed
+        )
+        for job in own:
+            future = job if isinstance(job, CallFuture) else self.get_result(job, block=False)
+            if not future.wait_until_done(left_of(ends_at)):
                 return False
         return not wait_for_futures(foreign, left_of(ends_at)).not_done
 
@@ -139,9 +145,17 @@ class Jobs:
     def why(self, task: Any) -> Explanation | list[Explanation]:
         """Why a task or call has not ended: a state and a text, one for each if several are given."""
         if isinstance(task, (list, tuple)):
-            return [self.session.why(request) for job in task for request in self._ids_to_explain(job)]
-        explained = [self.session.why(request) for request in self._ids_to_explain(task)]
+            return [self._explained(request) for job in task for request in self._ids_to_explain(job)]
+        explained = [self._explained(request) for request in self._ids_to_explain(task)]
         return explained[0] if len(explained) == 1 else explained
+
+    def _explained(self, request: int) -> Explanation:
+        explanation = self.session.why(request)
+        try:
+            label = self.session.find(request).label
+        except UnknownTask:  # it was let go, and its label with it
+            return explanation
+        return replace(explanation, label=label)
 
     def _ids_to_explain(self, job: Any) -> list[int]:
         if isinstance(job, CallFuture):
@@ -204,7 +218,3 @@ class Jobs:
         raise UserError(
             "what a call was made of is not kept after it was sent: call the function again, or set view.retries"
         )
-
-
-def _or_ever(left_s: float | None) -> float:
-    return -1 if left_s is None else left_s

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from hiersched.client.interrupts import held
+from hiersched.client.interrupts import Held
 from hiersched.client.map_run import Chunk, Pack
 from hiersched.errors import UserError
 from hiersched.limits import MAP_CHUNK_S, MAP_CHUNKS_PER_ENGINE_MAX
@@ -87,7 +87,7 @@ class LazyMap(Iterator[Any]):
             if not self._flying:
                 self._finish()
             chunk = self._next_back()
-            with held:
+            with Held():
                 self._flying.remove(chunk)
                 self._take(chunk)
             self._fill()
@@ -137,7 +137,7 @@ class LazyMap(Iterator[Any]):
         if calls:
             columns = tuple(list(column) for column in zip(*calls, strict=True))
             packed = self._pack(columns)
-            with held:
+            with Held():
                 self._flying.append(Chunk(self._read, len(calls), pending=self._session.task(packed)))
                 self._read += len(calls)
                 self._unsent = []

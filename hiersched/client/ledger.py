@@ -45,7 +45,7 @@ class Ledger:
             self._ends[place] = rank if ok else -1 - rank
 
     def _make_room(self, entries: int) -> int:
-        """Have so many entries, and some more, so that it is not to be done each time. How many are forgotten for it."""
+        """Have so many entries, and some to spare. How many older ones are forgotten for it."""
         self._ends.extend([_NOTHING] * (entries - len(self._ends) + _SPARE))
         forgotten = 0
         if len(self._ends) > LEDGER_ENTRIES_MAX:

@@ -143,50 +143,60 @@ class EngineMagics(ParallelMagics):
     ) -> AsyncResult | None:
         """Run `cell`; what %px, %%px and %autopx come down to. The AsyncResult where it does not block."""
         block = self.view.block if block is None else block
+        stream = self.stream_output if stream_output is None else stream_output
+        after = self.progress_after_seconds if progress_after is None else progress_after
+        number = self.signal_on_interrupt if signal_on_interrupt is None else signal_on_interrupt
         if self.verbose:
             print(f"{'Parallel' if block else 'Async parallel'} execution on engine(s): {self._shown_targets()}")
-        result = self.view.execute(cell, silent=False, block=False)
+        try:
+            result = self.view.execute(cell, silent=False, block=False)
+        except KeyboardInterrupt:  # the cell may be on its way
+            if block:
+                self._signal(number)
+            raise
         self.last_result = result
         if save_name:
             self.shell.user_ns[save_name] = result
         if not block:
             return result
-        stream = self.stream_output if stream_output is None else stream_output
-        after = self.progress_after_seconds if progress_after is None else progress_after
-        number = self.signal_on_interrupt if signal_on_interrupt is None else signal_on_interrupt
-        with result.stream_output() if stream else nullcontext():
-            ended = self._await(result, after, number)
+        ended = self._watch(result, after, number, stream=stream)
         if not stream and result.done():
             result.display_outputs(groupby)
         if ended:
             _raise_errors(result, displayed=stream)
         return None
 
-    def _await(self, result: AsyncResult, progress_after: float, number: str | int | None) -> bool:
-        """Wait for the engines, under a progress bar if it takes long. False if they were interrupted."""
+    def _watch(self, result: AsyncResult, progress_after: float, number: str | int | None, *, stream: bool) -> bool:
+        """Wait for the engines, and show what they print. False if they were interrupted."""
+        struck = False
         try:
-            if progress_after > 0:
-                result.wait(timeout=progress_after)
-            if not result.done():
-                if progress_after >= 0:
-                    result.wait_interactive()
-                else:
-                    result.wait()
+            with result.stream_output() if stream else nullcontext():
+                try:
+                    _await(result, progress_after)
+                except KeyboardInterrupt:  # handled in here, so that the engines' last words are seen
+                    struck = True
+                    self._interrupt(result, number)
         except KeyboardInterrupt:
-            if number is None:
+            if struck:  # and again, while the engines were waited for
                 raise
+            struck = True
             self._interrupt(result, number)
-            return False
-        return True
+        return not struck
 
-    def _interrupt(self, result: AsyncResult, number: str | int) -> None:
+    def _interrupt(self, result: AsyncResult, number: str | int | None) -> None:
         """Pass an interrupt on to the engines, and wait until they have stopped, or for STOP_TIMEOUT_S at most."""
-        print(f"Received Keyboard Interrupt. Sending signal {number} to engines...", file=sys.stderr)
-        if number == 0:  # the engines are to go on
-            return
-        self.view.client.send_signal(number, targets=self.view.targets, block=True)
-        if not result.wait(timeout=STOP_TIMEOUT_S):
+        if number is None:
+            raise KeyboardInterrupt
+        if self._signal(number) and not result.wait(timeout=STOP_TIMEOUT_S):
             print(f"{result!r} goes on, {STOP_TIMEOUT_S:.0f} s after the signal", file=sys.stderr)
+
+    def _signal(self, number: str | int | None) -> bool:
+        """Tell the engines; False if they are to go on."""
+        print(f"Received Keyboard Interrupt. Sending signal {number} to engines...", file=sys.stderr)
+        if not number:
+            return False
+        self.view.client.send_signal(number, targets=self.view.targets, block=True)
+        return True
 
     # --- flags --------------------------------------------------------------------------------------------------------
 
@@ -263,6 +273,17 @@ class DisplayedErrors(CompositeError, AlreadyDisplayedError):
     def render_traceback(self, excid: int | None = None) -> list[str]:
         """How many there are; excid: that one in full."""
         return [str(self)] if excid is None else super().render_traceback(excid)
+
+
+def _await(result: AsyncResult, progress_after: float) -> None:
+    """Wait for a result, under a progress bar if it takes more than so many seconds; negative: under none."""
+    if progress_after > 0:
+        result.wait(timeout=progress_after)
+    if not result.done():
+        if progress_after >= 0:
+            result.wait_interactive()
+        else:
+            result.wait()
 
 
 def _shown(result: AsyncResult, groupby: str) -> None:

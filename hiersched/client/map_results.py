@@ -44,7 +44,7 @@ class AsyncMapResult(AsyncResult):
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 
-    def _wait(self, timeout_s: float | None) -> bool:
+    def wait_until_done(self, timeout_s: float | None) -> bool:
         return self._run.wait(timeout_s)
 
     def _wait_until(self, condition: Callable[[], bool], timeout_s: float | None) -> bool:

@@ -21,15 +21,17 @@ class Explanation:
     """Why a task or call has not ended.
 
     state: 'dependency', 'waiting', 'sent', 'running', 'unknown'; here in the client 'held' and 'done'. engines: those
-    that it is about.
+    that it is about. label: the user's, of the task.
     """
 
     state: str
     text: str
     engines: tuple[int, ...] = ()
+    label: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.state}: {self.text}"
+        whose = "" if self.label is None else f"{self.label!r} "
+        return f"{whose}{self.state}: {self.text}"
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import os
 import select
+import sys
 import threading
 import time
 from collections.abc import Callable
 
-from hiersched.client.interrupts import held, released
+from hiersched.client.interrupts import Held, Released
 
 _TURN_PERIOD_S = 0.05  # how often a thread that waits for its turn looks whether it still needs one
 
@@ -60,12 +61,12 @@ class Pump:
     def want(self) -> None:
         """Something is outstanding: somebody has to receive."""
         if not self._wanted.is_set():
-            with held:  # an event has a lock inside
+            with Held():  # an event has a lock inside
                 self._wanted.set()
 
     def glance(self) -> None:
         """Take in what waits, unless another thread is about to."""
-        with held:
+        with Held():
             if self._turn.acquire(blocking=False):
                 try:
                     self._look()
@@ -74,7 +75,7 @@ class Pump:
 
     def receive(self, condition: Callable[[], bool], timeout_s: float | None) -> bool | None:
         """Receive until `condition()` holds. False if it does not in time; None if another thread is receiving."""
-        with held:
+        with Held():
             if not self._turn.acquire(blocking=False):
                 return None
             return self._take_turn(condition, deadline_of(timeout_s))
@@ -86,7 +87,7 @@ class Pump:
             left = left_of(deadline)
             if left is not None and left <= 0:
                 return False
-            with held:
+            with Held():
                 if self._turn.acquire(timeout=_TURN_PERIOD_S if left is None else min(left, _TURN_PERIOD_S)):
                     return self._take_turn(condition, deadline)
         return True
@@ -130,7 +131,7 @@ class Pump:
 
     def _sleep(self, timeout_s: float | None) -> list[tuple[int, int]]:
         """Until a descriptor is readable."""
-        with released:
+        with Released():
             return self._poll.poll(None if timeout_s is None else timeout_s * 1000)
 
     def _serve(self) -> None:
@@ -139,8 +140,12 @@ class Pump:
             self._wanted.clear()
             if self._closed():
                 return
-            with self._turn:
-                self._run(lambda: not self._outstanding(), None)
+            try:
+                with self._turn:
+                    self._run(lambda: not self._outstanding(), None)
+            except Exception:  # of a callback; its author is to see it, and others wait for what comes next
+                threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), self._thread)))
+                self._wanted.set()
 
 
 def deadline_of(timeout_s: float | None) -> float | None:

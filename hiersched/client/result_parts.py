@@ -172,7 +172,8 @@ class ResultParts(CallFuture):
         return f"{self._fname}: no answer {where}within {timeout} s; it still runs, ask again"
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._fname}: {self._state_text()}>"
+        labels = sorted({request.label for request in self.requests() if request.label is not None})
+        return f"<{type(self).__name__} {' '.join([self._fname, *map(repr, labels)])}: {self._state_text()}>"
 
     def _state_text(self) -> str:
         pending = self._pending

@@ -64,7 +64,7 @@ class AsyncResult(ResultParts):
         AsyncResults, of the parts that have ended and of the others.
         """
         if return_when is None:
-            return self._wait(at_most(timeout))
+            return self.wait_until_done(at_most(timeout))
         self._wait_until(self._condition_of(return_when), at_most(timeout))
         parts = self.split()
         ended = {part for part in parts if part.done()}
@@ -166,7 +166,7 @@ class AsyncResult(ResultParts):
         if return_when == FIRST_EXCEPTION:
             self._wait_until(self._condition_of(return_when), at_most(timeout))
         elif not self._pending.done:
-            self._wait(at_most(timeout))
+            self.wait_until_done(at_most(timeout))
         if not self._pending.done and not (return_when == FIRST_EXCEPTION and self._pending.failed):
             raise TimeoutError(self._late(timeout))
         if not self._pending.failed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable
 
@@ -17,6 +18,7 @@ class Roster:
         self._members = 0
         self._forgotten = 0
         self._arrivals: Counter[int] = Counter()
+        self._arrived_s: dict[int, float] = {}  # the last time, since the epoch
         self._ids: list[int] | None = None
 
     def __len__(self) -> int:
@@ -42,13 +44,21 @@ class Roster:
         joined, left = bitset.from_wire(news.joined), bitset.from_wire(news.left)
         for rank in bitset.ranks_of(left & ~self._members & ~self._forgotten):
             self.failed_starts[rank] = news.reason
-        self._arrivals.update(bitset.ranks_of(joined))
+        came = bitset.ranks_of(joined)
+        self._arrivals.update(came)
+        self._arrived_s.update(dict.fromkeys(came, time.time()))
         self._forgotten &= ~left
         self._members = (self._members & ~left) | joined
         self._ids = None
 
-    def forget(self, ranks: int) -> None:
-        """An answer tells that these engines are gone. The news of it may come later; who reads this one knows now."""
+    def forget(self, ranks: int, asked_s: float) -> None:
+        """An answer tells that these engines are gone. The news of it may come later; who reads this one knows now.
+
+        asked_s: when the call was made. Those that have come since are others in their place.
+        """
+        for rank in bitset.ranks_of(ranks):
+            if self._arrived_s.get(rank, 0.0) >= asked_s:
+                ranks ^= 1 << rank
         self._forgotten |= self._members & ranks
         self._members &= ~ranks
         self._ids = None

@@ -24,7 +24,7 @@ import msgspec
 from hiersched.client.bindings import Bindings
 from hiersched.client.door import Door, RealDoor
 from hiersched.client.inbox import Inbox
-from hiersched.client.interrupts import held
+from hiersched.client.interrupts import Held
 from hiersched.client.news import OnComm
 from hiersched.client.orders import Explanation, Orders
 from hiersched.client.pending import Listener, Pending
@@ -182,7 +182,7 @@ class Session:
         needs: list[m.Digest] = []
         if len(blobs) > 1:  # what may be large is taken over now, so that many tasks share one copy of it
             needs = [digest for digest in blobs if digest != function]
-            with held, self._lock:
+            with Held(), self._lock:
                 self._supplies.provide(pending, blobs)
             blobs = {}
         entry = (pending, m.Task(pending.id, function, needs, payload, len(rest), None, packed.given), rest, blobs)
@@ -204,7 +204,7 @@ class Session:
 
         Raises UnknownTask, or UserError for what no task can wait for.
         """
-        with held, self._lock:
+        with Held(), self._lock:
             return self._bindings.dependency(named, all=all, success=success, failure=failure)
 
     def cancel(self, pendings: Iterable[Pending], *, running: bool = False) -> None:
@@ -212,7 +212,7 @@ class Session:
 
         running: interrupt those that have; these end with TaskInterrupted.
         """
-        with held, self._lock:
+        with Held(), self._lock:
             ids = {pending.id for pending in pendings if not pending.done}
             withdrawn = self._outbox.waiting_among(ids)
             sent = sorted(ids - {pending.id for pending in withdrawn})
@@ -226,7 +226,7 @@ class Session:
 
     def find(self, request: m.TaskId) -> Pending:
         """A request that is open, or has ended and is still held. Raises UnknownTask or ResultDropped."""
-        with held, self._lock:
+        with Held(), self._lock:
             return self._table.get(request)
 
     def open_requests(self) -> list[Pending]:
@@ -235,23 +235,23 @@ class Session:
 
     def history(self) -> list[m.TaskId]:
         """The last requests of this session, oldest first: at most CALLS_RECALLED_MAX."""
-        with held, self._lock:
+        with Held(), self._lock:
             return self._table.history()
 
     def forget_answers(self, requests: Iterable[m.TaskId] | None = None) -> None:
         """Hold no longer what came for a session that was joined: these answers, or all."""
-        with held, self._lock:
+        with Held(), self._lock:
             self._table.forget(list(self._table.kept) if requests is None else requests)
 
     def listen(self, pending: Pending, listener: Listener) -> list[list[Output]]:
         """Tell `listener` what comes of a request from now on; what its parts have printed until now, by place."""
-        with held, self._lock:
+        with Held(), self._lock:
             pending.listeners = (*pending.listeners, listener)
             return [pending.outputs_of(place) for place in range(len(pending.outcomes))]
 
     def unlisten(self, pending: Pending, listener: Listener) -> None:
         """Tell it no more."""
-        with held, self._lock:
+        with Held(), self._lock:
             pending.listeners = tuple(other for other in pending.listeners if other is not listener)
 
     def wait_all(self, timeout_s: float | None = None) -> bool:
@@ -262,7 +262,7 @@ class Session:
 
     def why(self, request: m.TaskId) -> Explanation:
         """Why a task or call has not ended. Raises UnknownTask for one that never was."""
-        with held, self._lock:
+        with Held(), self._lock:
             known = self._table.explain(request)
             if known is not None:
                 return known
@@ -273,7 +273,7 @@ class Session:
 
     def _ask(self, make: Callable[[m.TaskId], m.Message]) -> m.Message:
         """The answer to a question. Raises TimeoutError if none comes."""
-        with held, self._lock:
+        with Held(), self._lock:
             self._check_open()
             request = self._new_id()
             self._inbox.answers[request] = None
@@ -290,7 +290,7 @@ class Session:
 
     def stop_cluster(self, reason: str = "a client asked for it") -> None:
         """End the whole cluster; returns when the root has said that it ends. Raises TimeoutError if it does not."""
-        with held, self._lock:
+        with Held(), self._lock:
             self._check_open()
             self._link.send(m.Stop(reason))
             self._after_send()
@@ -303,7 +303,7 @@ class Session:
         A detached session goes on without its client, unless it is to be forgotten: then its work is withdrawn.
         """
         stays = self.detached and not forget
-        with held, self._lock:
+        with Held(), self._lock:
             if self._link.socket.closed:
                 return
             if not self.closed:
@@ -311,7 +311,7 @@ class Session:
         text = f"the session was left; join it again with session={self.id!r}" if stays else "the session was closed"
         self._end(ClusterLost(text))
         self._pump.stop()
-        with held:
+        with Held():
             self._release()
 
     # --- sending; under the lock --------------------------------------------------------------------------------------
@@ -325,7 +325,7 @@ class Session:
         *,
         wake: bool,
     ) -> Pending:
-        with held, self._lock:
+        with Held(), self._lock:
             self._check_open()
             if self._outbox.ready:
                 self._outbox.flush()
@@ -340,7 +340,7 @@ class Session:
 
     def _flush(self) -> None:
         """Send what waits, unless another thread is at it."""
-        with held:
+        with Held():
             if self._lock.acquire(blocking=False):
                 try:
                     self._outbox.flush()
@@ -349,7 +349,7 @@ class Session:
                     self._lock.release()
 
     def _at_hand(self, packed: PackedCall) -> PackedCall:
-        with held, self._lock:
+        with Held(), self._lock:
             return self._bindings.at_hand(packed)
 
     def _new_id(self) -> int:
@@ -385,7 +385,7 @@ class Session:
         self._tell()
 
     def _tell(self) -> None:
-        with held:
+        with Held():
             try:
                 self._inbox.tell()
             except BaseException:  # an interrupt struck a callback of the user's
@@ -414,7 +414,7 @@ class Session:
 
     def _end(self, error: HierschedError) -> None:
         """Nothing more will come: every open request ends with `error`."""
-        with held:
+        with Held():
             with self._lock:
                 self._inbox.end(error)
             self._tell()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from hiersched.client.interrupts import released
+from hiersched.client.interrupts import Released
 from hiersched.client.screen import Screen
 from hiersched.data.cells import CellReply
 from hiersched.data.outputs import Clear, Output, Shown, Text
@@ -30,7 +30,7 @@ class Teller:
 
     def on_output(self, pending: Pending, ranks: list[int], outputs: Sequence[Output]) -> None:
         """Tell."""
-        with released:
+        with Released():
             self._on_output(ranks, outputs)
 
     def on_parts(self, pending: Pending) -> None:
@@ -91,7 +91,7 @@ class Stream:
 
     def on_output(self, pending: Pending, ranks: list[int], outputs: Sequence[Output]) -> None:
         """These engines have printed or displayed this."""
-        with self._turn, released:
+        with self._turn, Released():
             mine = [rank for rank in ranks if (pending, pending.place_of(rank)) in self._parts]
             if mine:
                 self._show(mine, outputs)
@@ -109,7 +109,7 @@ class Stream:
                 end = _end_of(pending, outcome)
                 if end is not None:
                     ends.setdefault((type(end).__name__, _text_of(end)), ([], end))[0].append(outcome.engine_id)
-            with released:
+            with Released():
                 for engines, end in ends.values():
                     self._show_end(engines, end)
 

@@ -6,7 +6,7 @@ the call again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 from hiersched.core.blobs import BlobLedger
 from hiersched.core.collectives import Finished, Gather, OpenRequest
@@ -59,9 +59,8 @@ class Calls:
                 self._outbox.send(child.link, call, frames)
             else:
                 self._send_share(entry, parts, child, share)
-        if unknown and unknown & ~self._orphans.ranks:
-            gone = unknown & ~self._orphans.ranks
-            self._pass_up(self.gather.lose(call.request, gone, m.ENGINE_UNKNOWN, "there is no such engine", now))
+        if unknown:
+            self._lose_unknown(call.request, unknown & ~self._orphans.ranks, now)
 
     def _send_share(self, entry: OpenRequest, parts: _PartsByRank, child: Neighbour, share: int) -> None:
         """Send a child its part of a call."""
@@ -86,22 +85,37 @@ class Calls:
             return "a request of this id is open already"
         return None
 
-    def on_arrival(self, child: Neighbour, holds: Collection[m.TaskId], now: float) -> None:
+    def on_arrival(self, child: Neighbour, hello: m.Hello, now: float) -> None:
         """An orphan has come, with what it holds: send it the rest of what it owes an answer to."""
-        ranks = child.members
+        shares = {request: bitset.from_wire(ranks) for request, ranks in hello.shares}
+        held = {request: shares.get(request, child.reach) for request in hello.holds}
+        told: dict[bool, list[m.TaskId]] = {}
         for request, entry in list(self.gather.open.items()):
-            share = entry.pending & ranks
-            if not share:
+            owed = entry.pending & child.reach
+            if not owed:
                 continue
-            if request in holds:
+            if request in held:
                 if entry.withdrawn:
-                    self._outbox.send(child.link, m.Cancel([request], entry.interrupted))
+                    told.setdefault(entry.interrupted, []).append(request)
+                self._lose_unknown(request, owed & ~held[request], now)
             elif entry.withdrawn:
-                self._pass_up(self.gather.lose(request, share, m.CANCELLED, "cancelled before it started", now))
+                self._pass_up(self.gather.lose(request, owed, m.CANCELLED, "cancelled before it started", now))
             else:
-                call = entry.call
-                parts = _parts_by_rank(call, entry.frames, entry.targets) if call.parts else {}
-                self._send_share(entry, parts, child, share)
+                self._send_again(entry, child, owed & child.members)
+                self._lose_unknown(request, owed & ~child.members, now)
+        for interrupted, requests in told.items():
+            self._outbox.send(child.link, m.Cancel(requests, interrupted))
+
+    def _send_again(self, entry: OpenRequest, child: Neighbour, share: int) -> None:
+        if share:
+            call = entry.call
+            parts = _parts_by_rank(call, entry.frames, entry.targets) if call.parts else {}
+            self._send_share(entry, parts, child, share)
+
+    def _lose_unknown(self, request: m.TaskId, ranks: int, now: float) -> None:
+        """These engines were gone before the call could come to them."""
+        if ranks:
+            self._pass_up(self.gather.lose(request, ranks, m.ENGINE_UNKNOWN, "there is no such engine", now))
 
     def withdraw(self, link: Link, requests: Sequence[m.TaskId], *, running: bool) -> None:
         """Cancel those of these requests that `link` asked for. running: even where they have started."""

@@ -7,10 +7,10 @@ say hello before word of its scheduler's end has come; then it is kept waiting, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from hiersched.core.effects import PARENT, Close, Link, LinkDown, Received, link_of
+from hiersched.core.effects import Close, Link, LinkDown, Received, link_of
 from hiersched.core.membership import Neighbour
 from hiersched.core.orphans import Estate
 from hiersched.core.topology import Child
@@ -23,18 +23,17 @@ if TYPE_CHECKING:
 
 
 class Family:
-    """The children of `core`. facts: what each is told with its welcome.
+    """The children of `core`.
 
     joined, left: engines not yet reported. early: what those have said that wait for word of their scheduler's end.
     """
 
-    def __init__(self, core: SchedulerCore, facts: Mapping[str, Any]) -> None:
+    def __init__(self, core: SchedulerCore) -> None:
         self.joined = 0
         self.left = 0
         self.early: dict[Link, list[Received]] = {}
         self._left_reason = ""
         self._core = core
-        self._facts = dict(facts)
 
     # --- they come ----------------------------------------------------------------------------------------------------
 
@@ -95,11 +94,11 @@ class Family:
         core.births.on_hello(link)
         core.work.expected = core.births.expected
         known = core.membership.members & ~self.joined  # those that just joined are news to come
-        facts = {**self._facts, "keep": not core.place.is_root}
+        facts = {**core.facts, "keep": not core.place.is_root}
         core.outbox.send(link, m.Welcome(0, bitset.to_wire(known), facts))
         if estate is not None:
             core.work.adopt(estate.lost, child, hello.holds)
-            core.calls.on_arrival(child, frozenset(hello.holds), now)
+            core.calls.on_arrival(child, hello, now)
             core.ring()
             self._settle(estate)
 
@@ -170,6 +169,7 @@ class Family:
         core.membership.members |= core.orphans.ranks
         core.outbox.add(Close(link))
         core.births.on_ended(link, now, below=gone & child.below if ended else 0)
+        core.calls.on_lost(_engines_in(orphans) & ~child.members, reason, now)
         self._give_up(estate, gone, reason, now)
 
     def _lose_orphan(self, link: Link, reason: str, orphans: Sequence[Child], now: float) -> None:
@@ -177,6 +177,7 @@ class Family:
         core = self._core
         estate, gone = core.orphans.lose(link, orphans)
         below = gone & core.membership.members
+        core.calls.on_lost(_engines_in(orphans) & ~core.membership.members, reason, now)
         core.membership.members ^= below
         core.births.on_ended(link, now, below=below)
         self._give_up(estate, gone, reason, now)
@@ -220,20 +221,6 @@ class Family:
             else:  # it had ended already, or else it would be known as an orphan
                 core.refuse(link, m.Refused("PlanError", "it was given up together with its scheduler"))
 
-    # --- this scheduler's own parent is lost --------------------------------------------------------------------------
-
-    def introduce(self, hello: m.Hello) -> None:
-        """To a new parent: this scheduler, what it holds, who is below it; and again what the root may not have."""
-        core = self._core
-        members = core.membership.members
-        core.outbox.send(PARENT, hello)
-        absent = bitset.of_range(hello.first, hello.last) & ~members
-        core.outbox.send(PARENT, m.Members(bitset.to_wire(members), bitset.to_wire(absent), "it left meanwhile"))
-        self.joined = self.left = 0
-        core.blobs.ask_again(core.outbox)
-        core.relay.flush()
-        core.receipts.send_again()
-
     # --- news ---------------------------------------------------------------------------------------------------------
 
     def _report_left(self, gone: int, reason: str) -> None:
@@ -249,3 +236,8 @@ class Family:
         self.joined = self.left = 0
         self._left_reason = ""
         return news
+
+
+def _engines_in(orphans: Sequence[Child]) -> int:
+    """The ranks of engines. Those not known to be there are in the place of others, who had ended: they owe nothing."""
+    return bitset.of_ranks(child.first for child in orphans if child.kind == "engine")

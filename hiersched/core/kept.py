@@ -68,8 +68,11 @@ class Kept:
 
     def ids(self) -> list[m.TaskId]:
         """The requests and tasks whose answers are kept."""
-        tasks = [result.id for batch, _, _ in self._results for result in batch.results]
-        return [*self._notes, *(request for request in self._replies if request not in self._notes), *tasks]
+        return [*self._notes, *(request for request in self._replies if request not in self._notes), *self.tasks()]
+
+    def tasks(self) -> list[m.TaskId]:
+        """The tasks whose results are kept."""
+        return [result.id for batch, _, _ in self._results for result in batch.results]
 
     def again(self) -> Iterator[tuple[m.Reply | m.Results, Sequence[Frame]]]:
         """All that is kept, to be sent over a new link, on which counting begins anew."""

@@ -165,6 +165,10 @@ class Receipts:
         for _, counts in self._passed:
             counts.pop(link, None)
 
+    def shares(self) -> dict[m.TaskId, int]:
+        """The ranks that have answered a call, of all whose answers the root is not known to have."""
+        return dict(self._answered)
+
     def leftovers(self) -> int:
         """Answers that wait to be acknowledged."""
         return len(self._passed) + len(self._answered) + len(self._heard) + len(self._owed) + self.kept.held

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from hiersched.core.ascent import climb
 from hiersched.core.births import Births
 from hiersched.core.blobs import BlobLedger
 from hiersched.core.calls import Calls
@@ -21,7 +22,6 @@ from hiersched.core.effects import (
     DOORBELL,
     PARENT,
     ChildFailed,
-    Climb,
     Close,
     Drained,
     Dropped,
@@ -35,7 +35,6 @@ from hiersched.core.effects import (
     Started,
     WakeAt,
     Woke,
-    link_of,
 )
 from hiersched.core.family import Family
 from hiersched.core.inquiries import Inquiries
@@ -49,7 +48,7 @@ from hiersched.core.receipts import Receipts, targets_of
 from hiersched.core.relay import OutputRelay
 from hiersched.core.routing import Router
 from hiersched.core.surveys import Surveys
-from hiersched.core.topology import Child, TreePlan
+from hiersched.core.topology import TreePlan
 from hiersched.core.work import Work
 from hiersched.limits import BEAT_PERIOD_S
 from hiersched.protocol import messages as m
@@ -64,7 +63,7 @@ class SchedulerCore:
     def __init__(self, place: Place, plan: TreePlan, facts: Mapping[str, Any] | None = None) -> None:
         self.place = place
         self.plan = plan
-        self._facts = dict(facts or {})
+        self.facts = dict(facts or {})
         self.membership = Membership()
         self.orphans = Orphans()
         self.outbox = Outbox()
@@ -81,7 +80,7 @@ class SchedulerCore:
         self.questions = Questions(self.outbox)
         self.surveys = Surveys(self.outbox)
         self.inquiries = Inquiries(self)
-        self.family = Family(self, self._facts)
+        self.family = Family(self)
         self.clients = Clients(self)
         self.messages_in = 0
         self._beat_s = 0.0
@@ -196,23 +195,11 @@ class SchedulerCore:
 
     def _on_link_down(self, event: LinkDown, now: float) -> None:
         if event.link == PARENT:
-            self._climb(event.reason, now)
+            climb(self, event.reason, now)
         elif event.link in self.membership.clients:
             self.clients.lose(event.link, stays=True)
         else:
             self.family.on_down(event, now)
-
-    def _climb(self, reason: str, now: float) -> None:
-        """The parent is gone: go on under the nearest ancestor."""
-        place = self.place
-        self.membership.heard_parent(now)
-        self.outbox.add(Climb(reason))
-        holds = [*self.work.holds_of(), *self.calls.gather.open, *self.receipts.kept.ids()]
-        name = link_of(Child("scheduler", place.first, place.last, "", place.level)).decode()
-        pid, host = self._facts.get("pid", 0), self._facts.get("host", "")
-        self.family.introduce(
-            m.Hello(place.cluster, place.key, "scheduler", name, pid, host, place.first, place.last, holds)
-        )
 
     def _on_child_failed(self, event: ChildFailed, now: float) -> None:
         self.family.on_failed(event.child, event.reason, now)

@@ -40,12 +40,12 @@ class CellReply(msgspec.Struct, array_like=True, frozen=True):
 
     def display(self) -> None:
         """Show the last expression where IPython runs; elsewhere print it."""
-        if "IPython" in sys.modules:
+        if _shell() is None:
+            print(self._plain_text())
+        else:
             from IPython.display import display
 
             display(self)  # type: ignore[no-untyped-call]
-        else:
-            print(self._plain_text())
 
     def __getitem__(self, key: str) -> Any:
         return self.metadata[key]
@@ -71,8 +71,7 @@ class CellReply(msgspec.Struct, array_like=True, frozen=True):
         if not text:
             return ""
         label = f"Out[{self.metadata.get('engine_id', '?')}:{self.execution_count}]: "
-        interactive = sys.modules.get("IPython")
-        shell = interactive.get_ipython() if interactive is not None else None
+        shell = _shell()
         if shell is not None and shell.colors.lower() != "nocolor":
             label = f"{_RED}{label}{_NORMAL}"
         return f"{label}\n{text}" if "\n" in text and not text.startswith("\n") else label + text
@@ -80,3 +79,9 @@ class CellReply(msgspec.Struct, array_like=True, frozen=True):
     def __repr__(self) -> str:
         shown = self.data.get("text/plain", "")
         return f"<cell {self.execution_count}: {shown}>" if shown else f"<cell {self.execution_count}>"
+
+
+def _shell() -> Any:
+    """IPython's shell, or None outside of IPython."""
+    interactive = sys.modules.get("IPython")
+    return interactive.get_ipython() if interactive is not None else None

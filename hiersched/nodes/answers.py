@@ -7,7 +7,6 @@ parent (docs/decisions/0008).
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
 from hiersched.core.kept import Kept
 from hiersched.data.outcomes import PackedOutcome
@@ -33,23 +32,27 @@ class Answers:
 
     def reply(self, request: m.TaskId, packed: PackedOutcome) -> None:
         """Answer a call with its outcome."""
-        chunks = [m.Chunk(self._wire_rank, [], len(packed.frames))]
+        frames = packed.frames
+        reply = m.Reply(request, [m.Chunk(self._wire_rank, [], len(frames))], [])
         if packed.reports:
-            reports = [m.Report(self._wire_rank)] * len(packed.reports)
-            self._send_reply(m.Reply(request, chunks, [], reports), packed.whole)
-        else:
-            self._send_reply(m.Reply(request, chunks, []), packed.frames)
-
-    def reply_without(self, request: m.TaskId, code: int, text: str) -> None:
-        """Answer a call that has no outcome. code: why."""
-        self._send_reply(m.Reply(request, [], [m.Loss(self._wire_rank, code, text)]), ())
-
-    def _send_reply(self, reply: m.Reply, frames: Sequence[Frame]) -> None:
+            reply = m.Reply(request, reply.chunks, [], [m.Report(self._wire_rank)] * len(packed.reports))
+            frames = packed.whole
         if self._kept is not None:
             self._kept.add_reply(reply, frames)
         self._line.uplink.send(reply, frames)
 
+    def reply_without(self, request: m.TaskId, code: int, text: str) -> None:
+        """Answer a call that has no outcome. code: why."""
+        reply = m.Reply(request, [], [m.Loss(self._wire_rank, code, text)])
+        if self._kept is not None:
+            self._kept.add_reply(reply)
+        self._line.uplink.send(reply)
+
     # --- tasks --------------------------------------------------------------------------------------------------------
+
+    def add_small(self, task: m.TaskId, duration_us: int, payload: bytes) -> None:
+        """Add a task's outcome to the next batch that is one small frame, as nearly all are."""
+        self.gathered.append(m.Result(task, self._rank, duration_us, 0, payload, 0))
 
     def add(self, task: m.TaskId, duration_us: int, code: int, packed: PackedOutcome) -> list[Frame]:
         """Add the outcome of a task to the next batch. All of its frames."""

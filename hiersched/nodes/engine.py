@@ -32,7 +32,7 @@ from hiersched.errors import ProtocolError, VersionMismatch
 from hiersched.limits import BLOB_TIMEOUT_S, FUNCTIONS_CACHED_MAX, RESULT_GIVEN_BYTES_MAX, RESULTS_FLUSH_S
 from hiersched.nodes.answers import Answers
 from hiersched.nodes.facts import ClusterFacts
-from hiersched.nodes.floor import OURS, Floor
+from hiersched.nodes.floor import OURS, THEIRS, Floor
 from hiersched.nodes.lanes import Lanes
 from hiersched.nodes.line import Line
 from hiersched.nodes.shell import EngineShell
@@ -180,7 +180,6 @@ class Engine:
 
     def _next(self) -> None:
         work, frames = self._work.popleft()
-        self._current = _id_of(work)
         if type(work) is m.Task:
             self._run_task(work, frames)
         else:
@@ -188,6 +187,7 @@ class Engine:
         self._current = None
 
     def _run_call(self, call: m.Call, frames: Sequence[Frame]) -> None:
+        self._current = call.request
         self._answers.flush()
         if call.lane == m.CELL_LANE:
             packed = self._perform(call.request, self._lanes.run_cell, frames)
@@ -207,6 +207,7 @@ class Engine:
         self._answers.reply(call.request, packed)
 
     def _run_task(self, task: m.Task, frames: Sequence[Frame]) -> None:
+        self._current = task.id
         answers = self._answers
         if answers.gathered and task.function not in self._quick:
             answers.flush()  # this one may run for hours
@@ -230,8 +231,9 @@ class Engine:
         floor = self.floor
         self.speaker.request = request
         started_s = time.perf_counter()
+        floor.lend_link()
         try:
-            floor.lend()
+            floor.state = THEIRS
             if floor.alert_s:
                 self._on_bell()  # it has rung not long ago
             packed = run(*args)
@@ -244,7 +246,7 @@ class Engine:
         except MemoryError:
             floor.state = OURS
             packed = self._lanes.failed(MemoryError("the engine has no memory to pack the result in"))
-        floor.reclaim()
+        floor.reclaim_link()
         self._ended_s = time.perf_counter()
         self._duration_s = self._ended_s - started_s
         if self._duration_s >= RESULTS_FLUSH_S:
@@ -305,7 +307,10 @@ class Engine:
 
     def _add_result(self, task: m.TaskId, packed: PackedOutcome) -> None:
         """The outcome of a task, to be sent with the next batch."""
-        code = packed.code
+        code, frames = packed.code, packed.frames
+        if not code and not packed.reports and len(frames) == 1 and len(frames[0]) <= RESULT_GIVEN_BYTES_MAX:
+            self._answers.add_small(task, int(self._duration_s * 1e6), frames[0])
+            return
         if code not in _WITH_OUTCOME:
             self.speaker.speak(last=True)
             if code == m.UNMET:
@@ -316,7 +321,7 @@ class Engine:
                 return
             code = m.RAISED
         frames = self._answers.add(task, int(self._duration_s * 1e6), code, packed)
-        if not code and (len(frames) > 1 or len(frames[0]) > RESULT_GIVEN_BYTES_MAX):
+        if not code:
             self._stock.keep_result(task, frames)
 
 

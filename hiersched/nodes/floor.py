@@ -26,7 +26,8 @@ class Floor:
 
     state: OURS, THEIRS or BORROWED. rung: the doorbell rang, and nobody has looked yet. alert_s: until when something
     may still come that it has announced, 0.0 if nothing. on_bell: answers it, while the floor is THEIRS. on_idle_bell:
-    it rang in our own code.
+    it rang in our own code. lend_link, reclaim_link: before and after the user's code runs; the second waits until
+    whoever uses the link is done.
     """
 
     def __init__(self) -> None:
@@ -41,6 +42,7 @@ class Floor:
         self._main = threading.get_ident()
         self._link = threading.Lock()
         self._link.acquire()
+        self.lend_link, self.reclaim_link = self._link.release, self._link.acquire  # themselves: every call does both
 
     # --- handlers of signals ------------------------------------------------------------------------------------------
 
@@ -69,18 +71,9 @@ class Floor:
 
     # --- the floor; in the main thread --------------------------------------------------------------------------------
 
-    def lend(self) -> None:
-        """The user's code begins. Only after this may an interrupt strike."""
-        self._interrupted = False
-        self._link.release()
-        self.state = THEIRS
-
-    def reclaim(self) -> None:
-        """The user's code has ended, and `state` is OURS again: wait until whoever uses the link is done."""
-        self._link.acquire()
-
     def borrow(self, act: Callable[[], None]) -> None:
         """Do something of ours in the middle of the user's code. Raises KeyboardInterrupt if one struck meanwhile."""
+        self._interrupted = False
         self.state = BORROWED
         try:
             act()

@@ -98,10 +98,10 @@ def _prepare(config: HostConfig) -> object:
     if config.plan.schedulers > 1:
         importlib.import_module("hiersched.nodes.scheduler")
     importlib.import_module("hiersched.nodes.engine")
-    from hiersched.nodes.lanes import EngineShell
+    from hiersched.nodes.shell import EngineShell
 
     shell = EngineShell.instance()  # the one that get_ipython() and display() find
-    shell.run_cell("None", silent=True)  # imports what IPython leaves until its first cell
+    shell.warm_up()
     for module in config.preload:
         importlib.import_module(module)
     return shell

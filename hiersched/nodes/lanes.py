@@ -7,6 +7,7 @@ prints and displays is in the transcript; what of it did not go ahead goes with 
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -37,7 +38,8 @@ class Lanes:
         self.surroundings = Surroundings(self.transcript)
         self._shell = shell
         shell.show_to(self.transcript)
-        self.surroundings.put_streams()
+        self._streams = self.surroundings.streams
+        sys.stdout, sys.stderr, sys.stdin = self._streams
         namespace.bind(self.namespace)
 
     def run_call(
@@ -80,6 +82,8 @@ class Lanes:
 
     def _succeeded(self, value: Any, started: float) -> PackedOutcome:
         self._put_back(None)
+        if not self.transcript.used:
+            return pack_outcome_value(value, started=started, ended=time.time())
         printed = self.transcript.finish()
         try:
             return pack_outcome_value(value, started=started, ended=time.time(), printed=printed)
@@ -93,6 +97,9 @@ class Lanes:
         printed = self.transcript.finish() if code_of(error) == RAISED else ()  # of others no outcome travels
         try:
             return pack_outcome_error(error, started=started, ended=ended, printed=printed, traceback_lines=lines)
+        except KeyboardInterrupt:
+            self.transcript.put_back(printed)
+            raise
         except Exception as second:  # the exception is the user's: it may fail at anything
             lines = [f"{type(error).__name__}: it cannot be shown: {type(second).__name__}"]
             return pack_outcome_error(error, started=started, ended=ended, printed=printed, traceback_lines=lines)
@@ -101,4 +108,4 @@ class Lanes:
         """What the code may have changed; and if it has forked, end the process that is not the engine."""
         if self.surroundings.forked:
             end_fork(error)
-        self.surroundings.put_streams()
+        sys.stdout, sys.stderr, sys.stdin = self._streams

@@ -96,6 +96,12 @@ class EngineShell(InteractiveShell):
         self.events.register("pre_execute", self._use_comms)
         self.show_to(self.transcript)
 
+    def warm_up(self) -> None:
+        """Import what IPython leaves until its first cell and its first traceback, so that no engine has to."""
+        self.run_cell("None", silent=True)
+        self.run_cell("1 / 0", silent=True)
+        self.failure = None
+
     def show_to(self, transcript: Transcript) -> None:
         """Add to this transcript from now on."""
         self.transcript = EngineComm.transcript = transcript

@@ -25,19 +25,18 @@ _KEPT_FROM = 64  # descriptors of ours that stand for those are no smaller than 
 
 
 class Surroundings:
-    """Of one engine's process. forked: this is a process that the user's code has forked from it."""
+    """Of one engine's process. streams: stdout, stderr and stdin as the code is to find them.
+
+    forked: this is a process that the user's code has forked from it.
+    """
 
     def __init__(self, transcript: Transcript) -> None:
         self.forked = False
         self._transcript = transcript
-        self._streams = Capture("stdout", transcript), Capture("stderr", transcript), NoInput()
+        self.streams = Capture("stdout", transcript), Capture("stderr", transcript), NoInput()
         self._handlers: dict[int, Callable[..., Any]] = {}
         self._mask: set[int] = set()
         self._kept: list[int] = []
-
-    def put_streams(self) -> None:
-        """Make the streams those that the code is to find."""
-        sys.stdout, sys.stderr, sys.stdin = self._streams
 
     def guard(self, handlers: dict[int, Callable[..., Any]], on_fork: Callable[[], None]) -> None:
         """Install these handlers of signals, and keep them and the descriptors from now on. Once in a process.

@@ -24,18 +24,23 @@ from hiersched.limits import OUTPUT_BYTES_MAX
 Stream = Literal["stdout", "stderr"]
 _Item: TypeAlias = str | tuple[str] | msgspec.Raw  # text for stdout, text for stderr, any other output
 
+_FULL = 2 * OUTPUT_BYTES_MAX  # used, when the note has been added
 _DROPPED = "\n[more output was dropped]\n"
 _DESCRIPTORS = {"stdout": 1, "stderr": 2}
 
 
 class Transcript:
-    """Outputs in order. size: bytes that wait. heard: called after something was added that makes it reach `alarm`."""
+    """Outputs in order.
+
+    used: bytes that this call has made, those that were sent included; size: of those that wait. heard: called after
+    something was added that makes the size reach `alarm`.
+    """
 
     def __init__(self) -> None:
+        self.used = 0
         self.size = 0
         self.alarm = sys.maxsize
         self.heard: Callable[[], None] = lambda: None
-        self._left = OUTPUT_BYTES_MAX  # of what this call may add
         self._items: list[_Item] = []
         self._taking = threading.Lock()
         self._forked = False
@@ -43,11 +48,11 @@ class Transcript:
     def write(self, stream: Stream, text: str) -> None:
         """Add printed text."""
         size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-        if size > self._left or self._forked:
+        if self.used + size > OUTPUT_BYTES_MAX or self._forked:
             text = self._last_words(stream, text)
             if not text:
                 return
-        self._left -= size
+        self.used += size
         self._items.append(text if stream == "stdout" else (text,))
         self.size += size
         if self.size >= self.alarm:
@@ -57,12 +62,12 @@ class Transcript:
         """Add what is not printed."""
         packed = pack_output(output)
         size = len(memoryview(packed))
-        if size > self._left or self._forked:
+        if self.used + size > OUTPUT_BYTES_MAX or self._forked:
             note = self._last_words("stdout", "")
             if note:
                 self._items.append(note)
             return
-        self._left -= size
+        self.used += size
         self._items.append(packed)
         self.size += size
         if self.size >= self.alarm:
@@ -79,12 +84,13 @@ class Transcript:
 
     def finish(self) -> list[msgspec.Raw]:
         """The rest of what a call made; the next one may make as much again."""
-        self._left = OUTPUT_BYTES_MAX
-        return self.take() if self._items else []
+        self.used = 0
+        return self.take()
 
     def put_back(self, outputs: Sequence[msgspec.Raw]) -> None:
         """These, which were taken last, could not be sent."""
         self._items[:0] = outputs
+        self.used += sum([len(memoryview(output)) for output in outputs])
 
     def leave(self) -> None:
         """This is a forked process now, in which nobody will ever take what is here: print to its descriptors."""
@@ -96,7 +102,7 @@ class Transcript:
         if self._forked:
             os.write(_DESCRIPTORS[stream], text.encode("utf-8", "backslashreplace"))
             return ""
-        left, self._left = self._left, -1
+        left, self.used = OUTPUT_BYTES_MAX - self.used, _FULL
         return text.encode("utf-8", "surrogatepass")[:left].decode("utf-8", "ignore") + _DROPPED if left >= 0 else ""
 
 

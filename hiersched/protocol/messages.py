@@ -62,7 +62,8 @@ def task_of(digest: Digest) -> TaskId | None:
 class Hello(msgspec.Struct, array_like=True, tag=1, frozen=True):
     """First message on every link, from child or client to parent. [first, last): the ranks it stands for.
 
-    holds: of a child whose former parent is gone, the requests and tasks that it has or whose answers it keeps.
+    holds: of a child whose former parent is gone, the requests and tasks that it has or whose answers it keeps; shares:
+    of a scheduler, the ranks that it was asked for by each of these requests.
     detached: of a client, whether its session outlives it. A client of the same uuid joins that session again.
     """
 
@@ -76,6 +77,7 @@ class Hello(msgspec.Struct, array_like=True, tag=1, frozen=True):
     last: Rank
     holds: list[TaskId] = []
     detached: bool = False
+    shares: list[tuple[TaskId, Ranks]] = []
 
 
 class Welcome(msgspec.Struct, array_like=True, tag=2, frozen=True):

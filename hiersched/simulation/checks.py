@@ -47,7 +47,7 @@ class _Runs:
 
 
 class Checker:
-    """Checks every scheduler after each of its events, and everything that runs. Raises Bug at the first wrong thing."""
+    """Checks every scheduler after each of its events, and all that runs. Raises Bug at the first thing found wrong."""
 
     def __init__(self, plan: TreePlan) -> None:
         self._plan = plan
@@ -59,12 +59,17 @@ class Checker:
         self._calls_run: set[tuple[m.TaskId, int]] = set()
         self._tasks_run: dict[m.TaskId, _Runs] = {}
         self._terms: dict[m.TaskId, m.Terms] = {}
+        self._at_root: set[m.TaskId] = set()
 
     # --- what runs ----------------------------------------------------------------------------------------------------
 
     def on_submit(self, task: m.TaskId, terms: m.Terms) -> None:
         """A task is about to be sent by its client."""
         self._terms[task] = terms
+
+    def has_reached_root(self, request: m.TaskId) -> bool:
+        """Whether the root has read this call or task while its client was there."""
+        return request in self._at_root
 
     def on_start(self, work: m.Call | m.Task, engine: SimEngine) -> None:
         """Something starts on an engine."""
@@ -113,6 +118,8 @@ class Checker:
         touched = [event.link] if isinstance(event, e.Received) else []
         if isinstance(event, e.Received):
             self._note(self._calls_heard, self._replies_heard, node, event.link, event.message)
+            if event.link in node.core.membership.clients:
+                self._at_root.update(_asked_in(event.message))
         for effect in effects:
             if type(effect) is e.Send:
                 self._note(self._calls_told, self._replies_told, node, effect.link, effect.message)
@@ -157,6 +164,12 @@ class Checker:
             _fail(node, f"{link!r} has {child.width} engines and is given tasks up to {child.load:.3f} of them")
         if len(batch.tasks) > TASKS_PER_MESSAGE_MAX:
             _fail(node, f"{len(batch.tasks)} tasks in one message")
+
+
+def _asked_in(message: object) -> list[m.TaskId]:
+    if isinstance(message, m.Call):
+        return [message.request]
+    return [task.id for task in message.tasks] if isinstance(message, m.Tasks) else []
 
 
 def _those(links: Iterable[e.Link], children: dict[e.Link, Neighbour]) -> list[Neighbour]:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from math import inf
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -23,7 +22,7 @@ from hiersched.protocol.framing import Frame, split_frames, whole
 from hiersched.simulation.hearing import Listener, answers_in, check_reports
 from hiersched.simulation.network import Edge, Network, Node
 from hiersched.simulation.payload import Bulk, frame_bytes, pack_argument, unpack_answer
-from hiersched.simulation.requests import ERROR_OF, Outcome, Request
+from hiersched.simulation.requests import ERROR_OF, Asked, Outcome, Question, Request, TaskEnd, ToldAgain
 from hiersched.simulation.scheduler import results_in
 
 Blobs = Mapping[m.Digest, int]  # how many bytes each has
@@ -31,38 +30,16 @@ TermsOf = Callable[[Sequence[m.TaskId]], Sequence[m.Terms]]  # from the ids of t
 
 NO_BLOBS: Blobs = {}
 SEEN_UNTOLD_MAX = 1_000  # results taken in before the root is told so, if no task is
-READ_WITHIN_S = 0.5  # what left a client so long before its end has been read by the root
 
 
-class TaskLog(Protocol):
-    """Is told what tasks ask for."""
+class ClientLog(Protocol):
+    """Is told what tasks ask for, and knows what the root has read."""
 
     def on_submit(self, task: m.TaskId, terms: m.Terms) -> None:
         """This task is about to be sent."""
 
-
-class TaskEnd(NamedTuple):
-    """How a task ended. code: as in its result. outcome: the frame, if there is one."""
-
-    code: int
-    rank: int
-    outcome: Frame
-
-    @property
-    def ran(self) -> bool:
-        """Whether it started, or may have."""
-        return self.code in (0, m.RAISED, m.ENGINE_LOST, m.ANSWER_LOST, m.INTERRUPTED)
-
-
-class Question:
-    """Something asked that has one answer. answer: a Census, Executed or Because; None until it comes."""
-
-    def __init__(self) -> None:
-        self.answer: m.Message | None = None
-
-    def done(self) -> bool:
-        """It is answered."""
-        return self.answer is not None
+    def has_reached_root(self, request: m.TaskId) -> bool:
+        """Whether the root has read this call or task."""
 
 
 class SimClient(Node):
@@ -70,8 +47,9 @@ class SimClient(Node):
 
     open: its unfinished calls and tasks by id, with the place in their request (-1: a whole call). pins: blobs it must
     be able to supply, [bytes, open ids that need it]. unsent: tasks that wait until the root takes more; in_flight:
-    those it has. ends: how its tasks ended; terms: what they asked for; withdrawn: calls and tasks that it has
-    cancelled; unmet: tasks that do not suit all engines. ended: why it left, or was left. predecessor: whose session it joins.
+    those it has. asked: all it ever asked for. ends: how its tasks ended; terms: what they asked for; withdrawn: calls
+    and tasks that it has cancelled; unmet: tasks that do not suit all engines. ended: why it left, or was left.
+    predecessor: whose session it joins.
     """
 
     def __init__(self, link: Link, host: str, *, network: Network, predecessor: SimClient | None = None) -> None:
@@ -91,9 +69,9 @@ class SimClient(Node):
         self.ended = ""
         self.detached = False
         self.predecessor = predecessor
-        self.log: TaskLog | None = None
-        self._asked: dict[m.TaskId, tuple[Request, int, float]] = {}  # and when it left
-        self._told_again: dict[m.TaskId, set[int]] = {}  # places whose outcome the predecessor had
+        self.log: ClientLog | None = None
+        self.asked: dict[m.TaskId, Asked] = {}
+        self._told_again = ToldAgain()
         self._in_flight_max = 0
         self._seen = self._seen_told = 0
         self._network = network
@@ -106,6 +84,11 @@ class SimClient(Node):
     def at_rest(self) -> bool:
         """Nothing is outstanding, nothing pinned."""
         return not (self.open or self.questions or self.pins or self.unsent or self.in_flight)
+
+    @property
+    def gone(self) -> bool:
+        """It has left, or was left, or was killed."""
+        return bool(self.ended) or self.ended_s <= self._network.timeline.now_s
 
     # --- asking -------------------------------------------------------------------------------------------------------
 
@@ -121,7 +104,7 @@ class SimClient(Node):
         blobs: what every target needs, the function's own included.
         """
         (request_id,) = self._enter(request, [-1], blobs)
-        if self.ended or not request.targets:
+        if self.gone or not request.targets:
             self._end_early(request)
             return
         needs = [digest for digest in blobs if digest != function]
@@ -134,14 +117,13 @@ class SimClient(Node):
         lane = m.CELL_LANE if function == m.NO_FUNCTION else m.CALL_LANE
         frames = [pack_argument(argument) for argument in arguments]
         self._send(m.Call(request_id, targets, lane, function, needs, parts), frames)
-        self._asked[request_id] = (request, -1, self._free_s)
 
     def tasks(
         self, request: Request, *, function: m.Digest, blobs: Blobs = NO_BLOBS, terms_of: TermsOf | None = None
     ) -> None:
         """Send one load-balanced task for each argument of `request`. blobs: as for `call`."""
         ids = self._enter(request, range(len(request.arguments)), blobs)
-        if self.ended:
+        if self.gone:
             self._end_early(request)
             return
         needs = [digest for digest in blobs if digest != function]
@@ -209,7 +191,7 @@ class SimClient(Node):
         question = Question()
         self._last_id += 1
         request = self.session << m.SESSION_SHIFT | self._last_id
-        if not self.ended:
+        if not self.gone:
             self.questions[request] = question
             self._send(message_of(request))
         return question
@@ -221,13 +203,15 @@ class SimClient(Node):
         self._last_id += len(places)
         ids = [self.session << m.SESSION_SHIFT | number for number in range(first, self._last_id + 1)]
         request.begin(ids, self._free_s)
-        self.open.update((request_id, (request, place)) for request_id, place in zip(ids, places, strict=True))
+        for request_id, place in zip(ids, places, strict=True):
+            self.open[request_id] = (request, place)
+            self.asked[request_id] = Asked(request, place)
         if blobs:
             digests = tuple(blobs)
             self._needs.update((request_id, digests) for request_id in ids)
         for digest, size in blobs.items():
             self.pins.setdefault(digest, [size, 0])[1] += len(ids)
-            if digest not in self._supplied and not self.ended:
+            if digest not in self._supplied and not self.gone:
                 self._supplied.add(digest)
                 self._send(m.Blob(digest), (Bulk(size),))
         return ids
@@ -240,7 +224,6 @@ class SimClient(Node):
             batch = [self._knowing(self.unsent.popleft()) for _ in range(count)]
             self._send(m.Tasks(batch, self._seen))
             self._seen_told = self._seen
-            self._asked.update((task.id, (*self.open[task.id], self._free_s)) for task in batch)
         if self._seen - self._seen_told >= SEEN_UNTOLD_MAX:
             self._send(m.Tasks([], self._seen))
             self._seen_told = self._seen
@@ -260,7 +243,7 @@ class SimClient(Node):
         self._network.timeline.at(self._free_s, self._handle, (message, frames))
 
     def _handle(self, parcel: tuple[m.Message, Sequence[Frame]]) -> None:
-        if self.ended or self.ended_s <= self._network.timeline.now_s:
+        if self.gone:
             return
         message, frames = parcel
         match message:
@@ -315,23 +298,19 @@ class SimClient(Node):
 
         Raises Bug if something that the root must have had is not among them.
         """
-        now_s = self._network.timeline.now_s
-        for request_id, (request, place) in former.open.items():
-            left_s = former._asked[request_id][2] if request_id in former._asked else inf
-            if request_id not in ids and left_s <= former.ended_s - READ_WITHIN_S:
+        while not former.session and former.predecessor is not None:  # it was gone before it was let in
+            former = former.predecessor
+        for request_id in former.open.keys() - ids:
+            request, place = former.open[request_id]
+            if self.log is not None and self.log.has_reached_root(request_id):
                 raise Bug(f"session {self.session} was joined again, and request {request_id} is unknown there")
-            if request_id not in ids:  # it never left, or was not read before the root knew that its sender was gone
-                for part in range(len(request.outcomes)) if place < 0 else [place]:
-                    request.settle(part, ClusterLost, now_s)
+            for part in range(len(request.outcomes)) if place < 0 else [place]:
+                request.settle(part, ClusterLost, self._network.timeline.now_s)
         for request_id in ids:
-            request, place, left_s = former._asked[request_id]
-            self.open[request_id] = (request, place)
-            self._asked[request_id] = (request, place, left_s)
-            places = range(len(request.outcomes)) if place < 0 else [place]
-            had = {part for part in places if request.outcomes[part] is not None}
-            if had:
-                self._told_again[request_id] = had
-            self.in_flight += place >= 0
+            asked = self.asked[request_id] = former.asked[request_id]
+            self.open[request_id] = (asked.request, asked.place)
+            self._told_again.expect(request_id, asked.request, asked.place)
+            self.in_flight += asked.place >= 0
         self.ends.update(former.ends)
         self.terms.update(former.terms)
         self.withdrawn |= former.withdrawn
@@ -345,7 +324,7 @@ class SimClient(Node):
         for loss in reply.losses:
             for rank in bitset.ranks_of(bitset.from_wire(loss.ranks)):
                 self._settle_part(reply.request, request, request.place_of(rank), ERROR_OF[loss.code])
-        if None not in request.outcomes and reply.request not in self._told_again:
+        if None not in request.outcomes and not self._told_again.expects(reply.request):
             self._close(reply.request)
 
     def _on_results(self, batch: m.Results, frames: Sequence[Frame]) -> None:
@@ -369,10 +348,9 @@ class SimClient(Node):
             request, place = self._open_request(piece.request)
             ranks = bitset.from_wire(piece.ranks)
             if place < 0:
-                had = self._told_again.get(piece.request, set())
                 places = [request.place_of(rank) for rank in bitset.ranks_of(ranks)]
-                late = [part for part in places if request.outcomes[part] is not None and part not in had]
-                if late:
+                ended = [part for part in places if request.outcomes[part] is not None]
+                if any(not self._told_again.expects(piece.request, part) for part in ended):
                     raise Bug(f"output of engines {bitset.text_of(ranks)} for {piece.request} after their answers")
             self.heard.hear(piece.request, ranks, frame, again=place >= 0)
 
@@ -397,14 +375,9 @@ class SimClient(Node):
         self._close(task_id)
 
     def _settle_part(self, request_id: m.TaskId, request: Request, place: int, outcome: Outcome) -> None:
-        """A part has its outcome, which the client before this one may have had already."""
-        had = self._told_again.get(request_id)
-        if had is None or place not in had:
+        """A part has its outcome, unless the client before this one had it already."""
+        if not self._told_again.take(request_id, place):
             request.settle(place, outcome, self._network.timeline.now_s)
-            return
-        had.discard(place)
-        if not had:
-            del self._told_again[request_id]
 
     def _open_request(self, request_id: m.TaskId) -> tuple[Request, int]:
         """The request and place of an id. Raises Bug if it has ended, or never began."""

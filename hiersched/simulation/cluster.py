@@ -75,9 +75,7 @@ class World:
         self.plan = _plan(engines, setup, fanout, leaf_engines)
         checked = engines <= CHECKED_ENGINES_MAX if setup.checked is None else setup.checked
         checker = Checker(self.plan) if checked else None
-        self._nursery = Nursery(
-            self.network, self.plan, unborn=setup.unborn, restarts=setup.restarts, checker=checker
-        )
+        self._nursery = Nursery(self.network, self.plan, unborn=setup.unborn, restarts=setup.restarts, checker=checker)
         self._start_s = 0.0
         self.root = self._nursery.start_root()
         self.client = self.add_client()

@@ -3,8 +3,8 @@
 It keeps to what the real engine does: one thing at a time, results of short tasks leave together at least every
 RESULTS_FLUSH_S, and messages are looked at between such batches. Short work is worked out at once, and sent with the
 time at which it leaves: a pipe drops it if the engine has ended by then. While long work runs, the engine reads its
-mail at a doorbell only, looks whether its parent lives, and climbs to an ancestor if it does not: with all it has, and
-all answers of which it does not know that the root has them (docs/decisions/0008 and 0010).
+mail at a doorbell only; then it also looks whether its parent lives, and climbs to an ancestor if it does not
+(docs/decisions/0010).
 """
 
 from __future__ import annotations
@@ -16,32 +16,18 @@ from signal import SIGINT, SIGKILL, SIGTERM
 from typing import Protocol
 
 from hiersched.core.effects import DOORBELL, Link
-from hiersched.core.kept import Kept
 from hiersched.kernels import bitset
 from hiersched.limits import BLOB_TIMEOUT_S, MAIL_TIMEOUT_S, RESULT_GIVEN_BYTES_MAX, RESULTS_FLUSH_S
 from hiersched.protocol import messages as m
 from hiersched.protocol.framing import Frame, split_frames
+from hiersched.simulation.engine_link import EngineLink
 from hiersched.simulation.holdings import Holdings
-from hiersched.simulation.network import Edge, Network, Node
-from hiersched.simulation.payload import (
-    Answer,
-    Argument,
-    Bulk,
-    frame_bytes,
-    pack_answer,
-    pack_said,
-    unpack_argument,
-)
+from hiersched.simulation.network import Edge, Network
+from hiersched.simulation.payload import Answer, Argument, pack_answer, pack_said, unpack_argument
 from hiersched.simulation.scheduler import Processes
 
 TASK_S = 5e-6  # an engine's time to decode and answer one task of a batch
 
-_TEXTS = {
-    m.BLOB_LOST: "data that it refers to is no longer held anywhere",
-    m.CANCELLED: "cancelled before it started",
-    m.INTERRUPTED: "interrupted while it ran",
-    m.UNMET: "this engine does not suit it",
-}
 _RETURNED = 0
 
 Work = tuple[m.Call | m.Task, Sequence[Frame]]
@@ -67,51 +53,35 @@ class _Run:
     said: int = 0
 
 
-class SimEngine(Node):
+class SimEngine(EngineLink):
     """One engine. slowness: how many times longer than normal it runs everything. busy_s: time spent running so far."""
 
     __slots__ = (
         "_awake",
         "_bell_until_s",
-        "_flushed_s",
-        "_frames",
-        "_free_s",
         "_holdings",
         "_inbox",
-        "_kept",
-        "_key",
-                "_processes",
+        "_processes",
         "_quick",
-        "_results",
         "_running",
         "_work",
         "busy_s",
         "log",
-        "network",
-        "rank",
         "slowness",
     )
 
     def __init__(self, link: Link, host: str, *, rank: int, network: Network, processes: Processes) -> None:
-        super().__init__(link, host)
-        self.rank = rank
+        super().__init__(link, host, rank=rank, network=network)
         self.slowness = 1.0
         self.busy_s = 0.0
         self.log: RunLog | None = None
-        self.network = network
         self._processes = processes
-        self._key = ("", "")
         self._inbox: list[tuple[m.Message, Sequence[Frame]]] = []
         self._work: deque[Work] = deque()
         self._running: _Run | None = None
-        self._results: list[m.Result] = []
-        self._frames: list[Frame] = []
-        self._kept: Kept | None = None
         self._holdings: Holdings | None = None
         self._quick: frozenset[m.Digest] = frozenset()
         self._awake = False
-        self._free_s = 0.0
-        self._flushed_s = 0.0
         self._bell_until_s = -1.0
 
     @property
@@ -119,18 +89,7 @@ class SimEngine(Node):
         """It has nothing to do and waits for nothing."""
         return not (self._work or self._inbox or self._results or self._running)
 
-    @property
-    def kept(self) -> int:
-        """Answers of which it does not know that the root has them."""
-        return 0 if self._kept is None else self._kept.held
-
     # --- in -----------------------------------------------------------------------------------------------------------
-
-    def start(self, cluster: str, key: str) -> None:
-        """Say hello."""
-        self._key = (cluster, key)
-        self._free_s = self.network.timeline.now_s
-        self._say_hello([])
 
     def receive(self, edge: Edge, link: Link, message: m.Message, frames: Sequence[Frame]) -> None:
         if edge is not self.uplink:
@@ -158,13 +117,23 @@ class SimEngine(Node):
         assert self.uplink is not None
         now_s = self.network.timeline.now_s
         gone = self.uplink.parent.ended_s <= now_s
-        if self._running is not None and not gone:
-            self._read()
-        elif gone and self.network.rng.random() < 0.5:  # what had come may have been read just before
+        reads = self.network.rng.random() < 0.5 if gone else self._running is not None
+        if reads:  # what a parent that is gone had sent may have been read just before, or is not read any more
             self._read()
         if gone and self.ended_s > now_s:
             self._climb()
         self._bell_until_s = now_s + MAIL_TIMEOUT_S
+
+    def _climb(self) -> None:
+        """Go on under the nearest living ancestor. What was not read over the old link has never happened."""
+        if not self._processes.climb(self):
+            self._processes.end(self, "its scheduler is gone, and no other lives")
+            return
+        self._inbox.clear()
+        holds = [_id_of(work) for work, _ in self._work]
+        if self._running is not None:
+            holds.append(_id_of(self._running.work))
+        self._introduce(holds, self._holdings.awaited if self._holdings is not None else ())
 
     def _wake(self) -> None:
         """Look at the inbox as soon as there is time."""
@@ -200,13 +169,9 @@ class SimEngine(Node):
             case m.Cancel():
                 self._withdraw(set(message.tasks), running=message.running)
             case m.Ack():
-                if self._kept is not None:
-                    self._kept.on_ack(message)
+                self._on_ack(message)
             case m.Welcome():
-                if not message.facts.get("keep"):
-                    self._kept = None
-                elif self._kept is None:
-                    self._kept = Kept()
+                self._on_welcome(message)
             case m.Stop() | m.Refused():
                 self.network.timeline.at(self._free_s, self._end, type(message).__name__)
 
@@ -341,7 +306,12 @@ class SimEngine(Node):
             self._reply(work, pack_answer(answer, argument.answer_bytes), argument)
         else:
             answer = Answer(work.id, self.rank, argument.token, code == m.RAISED)
-            self._result(run, code, pack_answer(answer, argument.answer_bytes))
+            outcome, duration_s = pack_answer(answer, argument.answer_bytes), self._free_s - run.started_s
+            self._add_result(work, code, outcome, duration_s)
+            if not code and len(outcome) > RESULT_GIVEN_BYTES_MAX:
+                self._own_holdings().hold_result(work.id, outcome)
+            if (duration_s < RESULTS_FLUSH_S) != (work.function in self._quick):
+                self._quick = self._quick ^ {work.function}
 
     def _withdraw(self, ids: set[m.TaskId], *, running: bool) -> None:
         """Give back what has not started; stop what runs if that is wanted."""
@@ -355,85 +325,6 @@ class SimEngine(Node):
             self._flush()
         if running and self._running is not None and _id_of(self._running.work) in ids:
             self._stop_running(m.INTERRUPTED)
-
-    # --- out ----------------------------------------------------------------------------------------------------------
-
-    def _reply(self, call: m.Call, answer: Frame, argument: Argument) -> None:
-        wire = bitset.to_wire(1 << self.rank)
-        reports, frames = [], [answer]
-        if argument.report:
-            reports.append(m.Report(wire))
-            frames.append(pack_said(call.request, 0, rank=self.rank, own=argument.own))
-        self._send(m.Reply(call.request, [m.Chunk(wire, [], 1)], [], reports), frames)
-
-    def _result(self, run: _Run, code: int, outcome: Frame) -> None:
-        task = run.work
-        assert isinstance(task, m.Task)
-        duration_s = self._free_s - run.started_s
-        large = type(outcome) is Bulk
-        payload = b"" if large else bytes(outcome)
-        self._results.append(m.Result(task.id, self.rank, int(duration_s * 1e6), code, payload, int(large)))
-        if large:
-            self._frames.append(outcome)
-        if not code and len(outcome) > RESULT_GIVEN_BYTES_MAX:
-            self._own_holdings().hold_result(task.id, outcome)
-        if (duration_s < RESULTS_FLUSH_S) != (task.function in self._quick):
-            self._quick = self._quick ^ {task.function}
-
-    def _give_back(self, work: m.Call | m.Task, code: int) -> None:
-        """Answer for work that gives no outcome."""
-        text = _TEXTS[code]
-        if isinstance(work, m.Task):
-            self._results.append(m.Result(work.id, self.rank, 0, code, text.encode(), 0))
-        else:
-            loss = m.Loss(bitset.to_wire(1 << self.rank), code, text)
-            self._send(m.Reply(work.request, [], [loss]))
-
-    def _flush(self) -> None:
-        """Send the results that have gathered."""
-        if self._results:
-            self._flushed_s = self._free_s
-            results, self._results = self._results, []
-            frames, self._frames = self._frames, []
-            self._send(m.Results(results), frames)
-
-    def _send(self, message: m.Message, frames: Sequence[Frame] = ()) -> None:
-        assert self.uplink is not None
-        if self._kept is not None:
-            if type(message) is m.Results:
-                self._kept.add_results(message, frames)
-            elif type(message) is m.Reply:
-                self._kept.add_reply(message, frames)
-        if frames:
-            self._free_s += self.network.weather.costs.byte_s * frame_bytes(frames)
-        self.uplink.up.send(self._free_s, message, frames)
-
-    def _say_hello(self, holds: list[m.TaskId]) -> None:
-        assert self.uplink is not None
-        name, first, last = self.link.decode(), self.rank, self.rank + 1
-        hello = m.Hello(*self._key, "engine", name, 0, self.host, first, last, holds)
-        self.uplink.up.send(self._free_s, hello)
-
-    def _climb(self) -> None:
-        """Connect to the nearest living ancestor: say what is here, and send again what may not have reached the root.
-
-        What was not read over the old link has never happened.
-        """
-        if not self._processes.climb(self):
-            self._processes.end(self, "its scheduler is gone, and no other lives")
-            return
-        self._free_s = max(self._free_s, self.network.timeline.now_s)
-        self._inbox.clear()
-        kept = Kept() if self._kept is None else self._kept
-        holds = [_id_of(work) for work, _ in self._work]
-        if self._running is not None:
-            holds.append(_id_of(self._running.work))
-        self._say_hello([*kept.ids(), *(result.id for result in self._results), *holds])
-        for message, frames in kept.again():
-            assert self.uplink is not None
-            self.uplink.up.send(self._free_s, message, frames)
-        if self._holdings is not None and self._holdings.awaited:
-            self._send(m.Want(sorted(self._holdings.awaited)))
 
 
 def needs_of(work: m.Call | m.Task) -> list[m.Digest]:

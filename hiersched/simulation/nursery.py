@@ -28,7 +28,8 @@ CLUSTER, KEY = "simulated", "key"
 class Nursery:
     """Starts, knows and ends all processes. unborn: ranks of engines that end before they say hello.
 
-    restarts: engines that end are replaced. lost: ranks of engines that have ended, a bit set; ended: processes that have.
+    restarts: engines that end are replaced. lost: ranks of engines that have ended, a bit set; ended: so many processes
+    have.
     """
 
     def __init__(
@@ -185,12 +186,12 @@ class Nursery:
             self.end(child, "its scheduler has ended", orderly=True)
 
     def _tell(self, news: tuple[Node, Node, str, list[Child]]) -> None:
-        """Word of an end, unless another has come under the same name since."""
+        """Word of an end; of a client's, unless another has come under the same name since."""
         watcher, ended, reason, orphans = news
         if watcher.ended_s <= self._network.timeline.now_s or not isinstance(watcher, SimScheduler):
             return
         edge = watcher.edges.get(ended.link)
-        if edge is None or edge.child is ended:
+        if edge is None or edge.child is ended or not isinstance(ended, SimClient):
             watcher.bereave(ended.link, reason, orphans)
 
     def _tell_client(self, news: tuple[SimClient, str]) -> None:

@@ -86,7 +86,7 @@ class Work(msgspec.Struct, frozen=True):
 
 
 class LevelTraffic(msgspec.Struct, frozen=True):
-    """Messages sent and received by the schedulers of one level until all work was done. most: by the busiest of them."""
+    """Messages that the schedulers of one level sent and received until all was answered. most: by the busiest one."""
 
     level: int
     schedulers: int

@@ -1,13 +1,15 @@
 """What a simulated client has asked for, and what came of it.
 
 A request is settled part by part, and refuses to be settled twice, or by an answer that belongs elsewhere: "every
-request ends exactly once, with its results in the order of its targets" is checked here, in every run.
+request ends exactly once, with its results in the order of its targets" is checked here, in every run. Only the client
+that joins the session of another is told again what that one had been told, and that once (`ToldAgain`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import nan
+from typing import NamedTuple
 
 from hiersched.errors import (
     AnswerLost,
@@ -25,6 +27,7 @@ from hiersched.errors import (
     UnmetDependency,
 )
 from hiersched.protocol import messages as m
+from hiersched.protocol.framing import Frame
 from hiersched.simulation.payload import Answer, Argument
 
 Outcome = Answer | type[HierschedError]
@@ -125,3 +128,63 @@ class Request:
         for place, known in enumerate(self.outcomes):
             if known is None:
                 self.settle(place, outcome, now_s)
+
+
+class Asked(NamedTuple):
+    """What one id stands for. place: of a task in its request, -1 for a whole call."""
+
+    request: Request
+    place: int
+
+
+class TaskEnd(NamedTuple):
+    """How a task ended. code: as in its result. outcome: the frame, if there is one."""
+
+    code: int
+    rank: int
+    outcome: Frame
+
+    @property
+    def ran(self) -> bool:
+        """Whether it started, or may have."""
+        return self.code in (0, m.RAISED, m.ENGINE_LOST, m.ANSWER_LOST, m.INTERRUPTED)
+
+
+class Question:
+    """Something asked that has one answer. answer: a Census, Executed or Because; None until it comes."""
+
+    def __init__(self) -> None:
+        self.answer: m.Message | None = None
+
+    def done(self) -> bool:
+        """It is answered."""
+        return self.answer is not None
+
+
+class ToldAgain:
+    """Outcomes that one client had, and that the next of its session is to be told once more."""
+
+    def __init__(self) -> None:
+        self._places: dict[m.TaskId, set[int]] = {}
+
+    def expect(self, request_id: m.TaskId, request: Request, place: int) -> None:
+        """Those of a request that are there already; of the part at `place` only, unless that is -1."""
+        places = range(len(request.outcomes)) if place < 0 else [place]
+        had = {part for part in places if request.outcomes[part] is not None}
+        if had:
+            self._places[request_id] = had
+
+    def expects(self, request_id: m.TaskId, place: int | None = None) -> bool:
+        """Whether this part, or any, is still to be told again."""
+        places = self._places.get(request_id, ())
+        return bool(places) if place is None else place in places
+
+    def take(self, request_id: m.TaskId, place: int) -> bool:
+        """A part has been told. Whether it was one of these; it is no more."""
+        if not self.expects(request_id, place):
+            return False
+        places = self._places[request_id]
+        places.discard(place)
+        if not places:
+            del self._places[request_id]
+        return True

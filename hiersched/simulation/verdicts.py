@@ -27,9 +27,9 @@ from hiersched.errors import (
 )
 from hiersched.kernels import bitset
 from hiersched.protocol import messages as m
-from hiersched.simulation.client import SimClient, TaskEnd
+from hiersched.simulation.client import SimClient
 from hiersched.simulation.payload import Answer, Argument
-from hiersched.simulation.requests import Outcome, Request
+from hiersched.simulation.requests import Outcome, Request, TaskEnd
 
 
 class Events(msgspec.Struct, frozen=True):

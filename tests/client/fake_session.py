@@ -84,6 +84,7 @@ class FakeSession:
     def __init__(self, engines: int = 4, *, item_s: float = 0.0) -> None:
         self.packer = Packer()
         self.by_value = False
+        self.closed = False
         self.engines = {rank: FakeEngine(rank) for rank in range(engines)}
         self.item_s = item_s
         self.jobs: list[Job] = []

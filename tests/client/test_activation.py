@@ -18,7 +18,6 @@ class Client(FakeClient):
 
     def __init__(self) -> None:
         super().__init__(FakeSession())
-        self.session.closed = False
         self.activated = 0
 
     def activate(self) -> None:

@@ -58,6 +58,12 @@ def test_a_view_describes_itself(client, balanced):
     assert len(some) == 3
 
 
+def test_a_task_bears_its_label(client):
+    labelled = LoadBalancedView(client, label="first")
+    assert repr(labelled.apply_async(abs, -3)) == "<AsyncResult abs 'first': pending, 0 of 1 done>"
+    assert repr(labelled.map_async(abs, [1], label="second")).startswith("<AsyncMapResult abs 'second': ")
+
+
 def test_a_view_has_an_executor(balanced):
     with balanced.executor as executor:
         assert executor.submit(abs, -3).result() == 3

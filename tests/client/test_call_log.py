@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hiersched.client.call_log import CallLog, part_ids, request_of
+from hiersched.client.call_log import CallLog
 from hiersched.client.pending import Pending
 from hiersched.data.outcomes import lost_outcome
 from hiersched.errors import TaskCancelled
@@ -16,23 +16,17 @@ def end(pending: Pending, rank: int) -> None:
     pending.tell()
 
 
-def test_each_engine_of_a_call_has_an_id():
-    assert part_ids(17, (0, 3)) == ["17:0", "17:3"]
-    assert part_ids(17, (3,)) == part_ids(17, ()) == ["17"]
-    assert [request_of("17:3"), request_of("17")] == [17, 17]
-
-
 def test_calls_are_open_until_they_end():
     log = CallLog()
     task, call = log.note(Pending(1, ())), log.note(Pending(2, (0, 1)))
-    assert log.open_ids() == {"1", "2:0", "2:1"}
+    assert log.open_ids() == {"0-1", "0-2:0", "0-2:1"}
     end(task, 3)
     end(call, 1)
-    assert log.open_ids() == {"2:0"}
+    assert log.open_ids() == {"0-2:0"}
     end(call, 0)
     assert log.open_ids() == set()
     assert not log.open
-    assert log.ids() == ["1", "2"]
+    assert log.ids() == ["0-1", "0-2"]
 
 
 def test_a_call_that_ended_before_it_was_noted_is_not_open():
@@ -40,14 +34,14 @@ def test_a_call_that_ended_before_it_was_noted_is_not_open():
     end(pending, 0)
     log = CallLog()
     log.note(pending)
-    assert (log.ids(), log.open_ids()) == (["1"], set())
+    assert (log.ids(), log.open_ids()) == (["0-1"], set())
 
 
 def test_calls_are_found_by_their_place():
     log = CallLog()
     for request in (5, 6, 7):
         log.note(Pending(request, (0, 1)))
-    assert [log.id_at(-1), log.id_at(0)] == ["7", "5"]
+    assert [log.id_at(-1), log.id_at(0)] == ["0-7", "0-5"]
     for place in (3, -4):
         with pytest.raises(IndexError, match=f"no call {place}: this view remembers 3 calls"):
             log.id_at(place)
@@ -57,8 +51,8 @@ def test_calls_can_be_forgotten():
     log = CallLog()
     for request in (5, 6, 7, 8):
         log.note(Pending(request, (0, 1)))
-    log.forget(["6:1", "8"])
-    assert log.ids() == ["5", "7"]
+    log.forget(["0-6:1", "0-8"])
+    assert log.ids() == ["0-5", "0-7"]
     log.forget_all()
     assert log.ids() == []
     assert len(log.open) == 4
@@ -69,5 +63,5 @@ def test_only_the_last_are_remembered():
     for request in range(CALLS_RECALLED_MAX + 3):
         end(log.note(Pending(request, (0,))), 0)
     assert len(log.ids()) == CALLS_RECALLED_MAX
-    assert log.ids()[0] == "3"
+    assert log.ids()[0] == "0-3"
     assert not log.open

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from hiersched.client import interrupts
-from hiersched.client.interrupts import held, released
+from hiersched.client.interrupts import Held, Released
 from hiersched.limits import INTERRUPT_HELD_S_MAX
 
 
@@ -24,13 +24,14 @@ def python_handles_interrupts() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert (interrupts._blocks, interrupts._struck_s) == ([], None)
     signal.signal(signal.SIGINT, before)
 
 
 def test_what_strikes_in_a_block_is_raised_at_its_end():
     steps = []
     with pytest.raises(KeyboardInterrupt):
-        with held:
+        with Held():
             strike()
             steps.append("whole")
         steps.append("never")
@@ -38,15 +39,15 @@ def test_what_strikes_in_a_block_is_raised_at_its_end():
 
 
 def test_many_strikes_are_one():
-    with pytest.raises(KeyboardInterrupt), held:
+    with pytest.raises(KeyboardInterrupt), Held():
         for _ in range(10):
             strike()
 
 
 def test_a_block_in_a_block_ends_with_the_outer_one():
     steps = []
-    with pytest.raises(KeyboardInterrupt), held:
-        with held:
+    with pytest.raises(KeyboardInterrupt), Held():
+        with Held():
             strike()
         steps.append("whole")
     assert steps == ["whole"]
@@ -55,15 +56,15 @@ def test_a_block_in_a_block_ends_with_the_outer_one():
 def test_what_struck_before_a_block_does_not_wait_for_its_end():
     with pytest.raises(KeyboardInterrupt):
         strike()
-        with held:
+        with Held():
             pytest.fail("it was raised before")
 
 
 def test_a_block_may_let_it_strike_for_a_while():
     steps = []
-    with pytest.raises(KeyboardInterrupt), held:
+    with pytest.raises(KeyboardInterrupt), Held():
         try:
-            with released:
+            with Released():
                 strike()
                 steps.append("never")
         finally:
@@ -73,24 +74,39 @@ def test_a_block_may_let_it_strike_for_a_while():
 
 
 def test_what_waits_strikes_as_soon_as_it_may():
-    with pytest.raises(KeyboardInterrupt), held, held:
+    with pytest.raises(KeyboardInterrupt), Held(), Held():
         strike()
-        with released:
+        with Released():
             pytest.fail("it was raised before")
 
 
+def test_what_strikes_while_another_is_on_its_way_is_raised_behind_it():
+    steps = []
+    with pytest.raises(KeyboardInterrupt):
+        with Held():
+            try:
+                with Released():
+                    strike()
+            except KeyboardInterrupt:
+                steps.append("first")
+            strike()
+            steps.append("held")
+        steps.append("never")
+    assert steps == ["first", "held"]
+
+
 def test_a_release_without_a_block_changes_nothing():
-    with released, released:
+    with Released(), Released():
         with pytest.raises(KeyboardInterrupt):
             strike()
-        with held, released, released, pytest.raises(KeyboardInterrupt):
+        with Held(), Released(), Released(), pytest.raises(KeyboardInterrupt):
             strike()
 
 
 def test_after_a_release_in_a_release_it_is_held_again():
     steps = []
-    with pytest.raises(KeyboardInterrupt), held:
-        with released, released:
+    with pytest.raises(KeyboardInterrupt), Held():
+        with Released(), Released():
             pass
         strike()
         steps.append("whole")
@@ -98,7 +114,7 @@ def test_after_a_release_in_a_release_it_is_held_again():
 
 
 def test_an_error_ends_a_block_as_well():
-    with pytest.raises(ValueError, match="own"), held:
+    with pytest.raises(ValueError, match="own"), Held():
         raise ValueError("own")
     with pytest.raises(KeyboardInterrupt):
         strike()
@@ -108,7 +124,7 @@ def test_who_insists_is_heard(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(interrupts.time, "monotonic", lambda: now[0])
     steps = []
-    with pytest.raises(KeyboardInterrupt), held:
+    with pytest.raises(KeyboardInterrupt), Held():
         strike()
         now[0] += INTERRUPT_HELD_S_MAX + 0.1
         strike()
@@ -119,17 +135,17 @@ def test_who_insists_is_heard(monkeypatch):
 def test_a_program_that_handles_interrupts_itself_goes_on_doing_so():
     struck = []
     signal.signal(signal.SIGINT, lambda number, frame: struck.append(number))
-    with held, released:
+    with Held(), Released():
         strike()
-    with held:
+    with Held():
         strike()
     assert len(struck) == 2
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def test_a_handler_that_is_set_while_it_may_strike_stays():
-    with held:
-        with released:
+    with Held():
+        with Released():
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         strike()
     assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
@@ -140,8 +156,8 @@ def test_other_threads_hold_nothing_back():
     depths = []
 
     def story() -> None:
-        with held, released, held:
-            depths.append(held.depth)
+        with Held(), Released(), Held():
+            depths.append(len(interrupts._blocks))
 
     thread = threading.Thread(target=story)
     thread.start()

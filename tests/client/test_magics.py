@@ -232,6 +232,41 @@ def test_the_engines_may_go_on(session, client, px, struck, capsys):
     assert len(session.jobs) == 4
 
 
+def test_an_interrupt_that_is_not_to_be_passed_on_is_raised(client, shell, px, struck):
+    shell.magics_manager.registry["EngineMagics"].signal_on_interrupt = None
+    with pytest.raises(KeyboardInterrupt):
+        px("a = 1")
+    assert client.asked == []
+
+
+def test_a_second_interrupt_ends_the_wait(client, px, struck):
+    def strike(number, **options):
+        raise KeyboardInterrupt
+
+    client.send_signal = strike
+    with pytest.raises(KeyboardInterrupt):
+        px("a = 1")
+
+
+def test_an_interrupt_may_strike_while_the_cell_is_sent(session, client, px, monkeypatch):
+    def strike(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(session, "execute", strike)
+    with pytest.raises(KeyboardInterrupt):
+        px("a = 1")
+    assert [name for name, *_ in client.asked] == ["send_signal"]
+
+
+def test_an_interrupt_may_strike_when_the_stream_begins(session, client, px, monkeypatch):
+    def strike(pending, listener):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(session, "listen", strike)
+    assert px("a = 1") is None
+    assert [name for name, *_ in client.asked] == ["send_signal"]
+
+
 def test_engines_that_do_not_stop_are_named(session, client, px, struck, capsys):
     client.send_signal = lambda number, **options: None
     px("a = 1")

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from hiersched.client.pending import Pending
+from hiersched.client.pump import Pump
 from hiersched.client.session import Session
 from hiersched.errors import (
     AnswerLost,
@@ -399,7 +400,7 @@ def test_a_client_that_is_not_let_in_is_told_why(root):
 def test_a_root_that_does_not_answer_is_not_waited_for(root, monkeypatch):
     root.knock = lambda *, detached: None
     connection = type("Connection", (), {"cluster": "fake"})()
-    with pytest.raises(ConnectionFileError, match="did not answer within 0.01 s"):
+    with pytest.raises(ConnectionFileError, match=r"did not answer within 0\.01 s"):
         Session(connection, opens=root.open, timeout_s=0.01)
 
 
@@ -475,22 +476,34 @@ def test_an_interrupt_in_the_middle_of_a_message_waits_for_its_end(session, root
     assert len(session.open_requests()) == 1
 
 
-@pytest.mark.usefixtures("python_handles_interrupts")
-def test_a_callback_that_is_interrupted_keeps_no_other_from_being_told(session, root):
+def test_a_callback_that_is_interrupted_keeps_no_other_from_being_told(root, monkeypatch):
+    monkeypatch.setattr(Pump, "start", lambda pump: None)  # this thread alone receives
     told: list[Pending] = []
-    first, second = session.task(packed()), session.task(packed())
 
     def interrupted(pending: Pending) -> None:
         told.append(pending)
         raise KeyboardInterrupt
 
-    first.add_done_callback(interrupted)
-    first.add_done_callback(told.append)
-    second.add_done_callback(told.append)
-    with pytest.raises(KeyboardInterrupt):
+    with session_with(root) as session:
+        first, second = session.task(packed()), session.task(packed())
+        first.add_done_callback(interrupted)
+        first.add_done_callback(told.append)
+        second.add_done_callback(told.append)
         root.end_task(first.id)
         root.end_task(second.id)
-        session.wait((first, second), DEADLINE_S)
-    assert session.wait((first, second), DEADLINE_S)
-    until(lambda: len(told) == 3, "all callbacks were called")
-    assert told == [first, first, second]
+        with pytest.raises(KeyboardInterrupt):
+            session.wait((first, second), DEADLINE_S)
+        assert session.wait((first, second), DEADLINE_S)
+        assert told == [first, first, second]
+
+
+def test_a_callback_that_fails_is_reported_and_keeps_no_other_from_being_told(session, root, monkeypatch):
+    reported, told = [], threading.Event()
+    monkeypatch.setattr(threading, "excepthook", lambda args: reported.append(args.exc_value))
+    first, second = session.task(packed()), session.task(packed())
+    first.add_done_callback(lambda pending: 1 / 0)
+    second.add_done_callback(lambda pending: told.set())
+    root.end_task(first.id)
+    root.end_task(second.id)
+    assert told.wait(DEADLINE_S)
+    assert isinstance(reported[0], ZeroDivisionError)

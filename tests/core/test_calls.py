@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hiersched.core.effects import PARENT, Close, LinkDown, Received
 from hiersched.kernels import bitset
-from hiersched.limits import COALESCE_BYTES_MAX, REQUESTS_OPEN_MAX
+from hiersched.limits import COALESCE_BYTES_MAX, PARTIAL_REPLY_S, REQUESTS_OPEN_MAX
 from hiersched.protocol import messages as m
 from tests.core.transcript import FUNCTION, answer, call, joined, loss, ranks
 
@@ -157,6 +157,48 @@ def test_losses_reported_from_below_are_passed_on(root):
     ((reply, *frames),) = root.says(client)
     assert reply.losses == [loss(m.BLOB_LOST, "data is gone", 0)]
     assert sorted(frames) == [b"one", b"seven"]
+
+
+# --- some take long ---------------------------------------------------------------------------------------------------
+
+
+def test_what_others_answered_does_not_wait_for_the_slowest(root):
+    engines = root.engines(0, 1, 2)
+    client = called(root, 1, 0, 1, 2)
+    root.hears(engines[1], answer(1, 1), b"one")
+    root.passes(PARTIAL_REPLY_S / 2)
+    root.hears(engines[0], answer(1, 0), b"zero")
+    assert root.says(client) == []
+    root.passes(PARTIAL_REPLY_S / 2)
+    assert root.says(client) == [(joined(1, {0: 4, 1: 3}), b"zeroone")]
+    root.passes(100.0)
+    assert root.says(client) == []
+    root.hears(engines[2], answer(1, 2), b"two")
+    assert root.says(client) == [(answer(1, 2), b"two")]
+
+
+def test_that_an_engine_was_lost_is_told_while_others_run(root):
+    engines = root.engines(0, 1)
+    client = called(root, 1, 0, 1)
+    root.loses(engines[0])
+    root.passes(PARTIAL_REPLY_S)
+    assert root.says(client) == [
+        joined(1, {}, loss(m.ENGINE_LOST, "killed", 0)),
+        m.Members(ranks(), ranks(0), "killed"),
+    ]
+    assert root.does() == [Close(engines[0])]
+
+
+def test_what_took_long_below_does_not_wait_long_again(root):
+    low, high = root.scheduler(0, 4), root.scheduler(4, 8)
+    client = root.client()
+    root.hears(client, call(1, 0, 1, 4))
+    root.hears(low, answer(1, 0), b"zero")
+    root.passes(PARTIAL_REPLY_S)
+    root.hears(low, answer(1, 1), b"one")
+    root.hears(high, answer(1, 4), b"four")
+    assert root.says(client) == [(joined(1, {0: 4}), b"zero"), (joined(1, {1: 3, 4: 4}), b"onefour")]
+    root.says(low), root.says(high)
 
 
 # --- answers that nobody waits for ------------------------------------------------------------------------------------

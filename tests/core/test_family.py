@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from hiersched.core.effects import DOORBELL, PARENT, ChildFailed, Close, LinkDown, Signal
-from hiersched.limits import BEAT_PERIOD_S, CHILDREN_MAX, LINK_MESSAGES_MAX
+from hiersched.core.effects import DOORBELL, ChildFailed, Close, LinkDown, Signal
+from hiersched.limits import CHILDREN_MAX, LINK_MESSAGES_MAX
 from hiersched.protocol import messages as m
 from tests.core.transcript import (
     Transcript,
@@ -23,7 +21,6 @@ from tests.core.transcript import (
     scheduler_child,
     task,
 )
-from tests.core.tree import ENGINES, Tree
 
 CANCELLED = "cancelled before it started"
 
@@ -352,6 +349,46 @@ def test_what_an_engine_below_an_orphan_had_answered_before_it_left_is_not_waite
     assert root.does() == [Close(high)]
 
 
+def test_nobody_waits_for_an_engine_that_was_gone_before_the_call_could_come_to_it(root, high):
+    root.hears(b"client", call(8, 0, 1), b"eight")
+    root.says(high)
+    root.hears(high, m.Members(ranks(), ranks(1), "killed"))
+    root.loses(high, LEFT, RIGHT)
+    left = root.adopted(LEFT)
+    assert root.says(left) == [(call(8, 0), b"eight")]
+    root.hears(left, answer(8, 0), b"zero")
+    assert root.says(b"client") == [(joined(8, {0: 4}, loss(m.ENGINE_UNKNOWN, "there is no such engine", 1)), b"zero")]
+    assert root.does() == [Close(high)]
+
+
+def test_nobody_waits_for_an_engine_that_the_lost_scheduler_knew_to_be_gone(root, high):
+    root.hears(b"client", call(8, 0, 1), b"eight")
+    root.says(high)
+    root.loses(high, LEFT, RIGHT)
+    left = root.adopted(LEFT, 8, shares={8: [0]})
+    assert root.says(left) == []
+    root.hears(left, answer(8, 0), b"zero")
+    assert root.says(b"client") == [(joined(8, {0: 4}, loss(m.ENGINE_UNKNOWN, "there is no such engine", 1)), b"zero")]
+    assert root.does() == [Close(high)]
+
+
+def test_a_call_is_not_sent_again_to_an_engine_that_is_in_the_place_of_the_one_it_was_for(root, low):
+    root.hears(b"client", call(8, 0))
+    root.says(low)
+    root.hears(low, m.Members(ranks(), ranks(0), "killed"))
+    root.drains()
+    root.loses(low, engine_child(0), engine_child(1))
+    assert root.says(b"client") == [
+        m.Members(ranks(), ranks(0), "killed"),
+        joined(8, {}, loss(m.ENGINE_LOST, "killed", 0)),
+    ]
+    assert root.says(root.adopted(engine_child(0))) == []
+    root.adopted(engine_child(1))
+    root.drains()
+    assert root.says(b"client") == [m.Members(ranks(0), ranks(), "")]
+    assert root.does() == [Close(low)]
+
+
 def test_children_of_a_scheduler_that_had_never_come_are_new_ones(root):
     client = root.client()
     root.loses(b"scheduler-1-0-4", engine_child(0), engine_child(1))
@@ -376,42 +413,6 @@ def test_who_came_before_the_end_of_its_unknown_scheduler_was_known_stays(root):
     assert root.says(client) == []
     root.hears(first, answer(8, 0), b"zero")
     assert root.says(client) == [(answer(8, 0), b"zero")]
-
-
-# --- this scheduler's own parent is lost ------------------------------------------------------------------------------
-
-
-def test_a_scheduler_climbs_with_all_it_holds(leaf):
-    leaf.welcomed(keep=True)
-    engine, _ = leaf.engines(4, 5)
-    leaf.hears(PARENT, call(8, 4))
-    leaf.hears(PARENT, m.Tasks([task(1)]))
-    leaf.drains()
-    leaf.hears(engine, m.Want([b"D" * 16]))
-    leaf.says(PARENT), leaf.says(engine), leaf.says(b"engine-5")
-    introduction = leaf.climbs()
-    assert (introduction.role, introduction.first, introduction.last, introduction.pid) == ("scheduler", 4, 8, 1)
-    assert introduction.uuid == "scheduler-1-4-8"
-    assert sorted(introduction.holds) == [1, 8]
-    assert leaf.says(PARENT) == [m.Members(ranks(4, 5), ranks(6, 7), "it left meanwhile"), m.Want([b"D" * 16])]
-
-
-def test_news_that_the_former_parent_was_not_told_is_in_what_the_new_one_is(leaf):
-    leaf.hears(b"engine-4", hello("engine", 4, 5))
-    assert len(leaf.says(b"engine-4")) == 1
-    leaf.climbs()
-    leaf.drains()
-    assert leaf.says(PARENT) == [m.Members(ranks(4), ranks(5, 6, 7), "it left meanwhile")]
-
-
-def test_what_is_owed_to_the_former_parent_goes_to_the_new_one(leaf):
-    leaf.welcomed(keep=True)
-    (engine,) = leaf.engines(4)
-    leaf.hears(PARENT, call(8, 4))
-    leaf.says(engine), leaf.says(PARENT)
-    leaf.climbs()
-    leaf.hears(engine, answer(8, 4), b"four")
-    assert leaf.says(PARENT)[-1] == (answer(8, 4), b"four")
 
 
 # --- replacements -----------------------------------------------------------------------------------------------------
@@ -451,86 +452,3 @@ def test_a_child_that_never_came_and_is_replaced_is_reported_all_the_same(word):
     root.drains()
     assert root.says(client) == [m.Members(ranks(), ranks(0), "no memory")]
     assert len(root.does()) == 1
-
-
-# --- all together -----------------------------------------------------------------------------------------------------
-
-SCHEDULERS = [(0, 4), (4, 8), (0, 2), (2, 4), (4, 6), (6, 8)]
-
-ranks_drawn = st.sets(st.integers(0, ENGINES - 1), min_size=1)
-moves = st.one_of(
-    st.tuples(st.just("call"), ranks_drawn),
-    st.tuples(st.just("submit"), st.integers(1, 6)),
-    st.tuples(st.just("cancel"), st.integers(0, 20)),
-    *[st.tuples(st.just("goes on"), st.integers(0, 50))] * 4,
-    *[st.tuples(st.just("works"), st.tuples(st.integers(0, ENGINES - 1), st.integers(1, 4)))] * 2,
-    st.tuples(st.just("passes"), st.sampled_from([0.01, 0.1, BEAT_PERIOD_S])),
-    st.tuples(st.just("scheduler dies"), st.tuples(st.sampled_from(SCHEDULERS), st.integers(0, 3))),
-)
-deaths = st.tuples(st.just("engine dies"), st.tuples(st.integers(0, ENGINES - 1), st.integers(0, 3)))
-
-
-def play(tree: Tree, story: list[tuple[str, object]]) -> set[int]:
-    """What has been cancelled."""
-    number, asked, cancelled = 0, [], set()
-    for verb, what in story:
-        number += 10
-        if verb == "call":
-            tree.call(number, what)
-            asked.append([number])
-        elif verb == "submit":
-            asked.append(list(range(number, number + what)))
-            tree.submit(*asked[-1])
-        elif verb == "cancel" and asked:
-            tree.cancel(*asked[what % len(asked)])
-            cancelled.update(asked[what % len(asked)])
-        elif verb == "goes on":
-            tree.goes_on(what)
-        elif verb == "works" and tree.engine(what[0]).alive:
-            tree.work(tree.engine(what[0]), what[1])
-        elif verb == "passes":
-            tree.passes(what)
-        elif verb == "scheduler dies" and tree.scheduler(*what[0]).alive:
-            tree.kill(tree.scheduler(*what[0]), lost=what[1])
-        elif verb == "engine dies" and tree.engine(what[0]).alive:
-            tree.kill(tree.engine(what[0]), lost=what[1])
-    tree.rests()
-    assert tree.leftovers() == []
-    assert all(count == 1 for count in tree.runs.values())
-    assert all(set(answers) == tree.targets[request] for request, answers in tree.answers.items())
-    assert set(tree.ends) == {task for those in asked for task in those} - set(tree.answers)
-    return cancelled
-
-
-@given(st.lists(moves, max_size=60))
-def test_whatever_schedulers_are_lost_everything_that_is_asked_runs_once_and_is_answered(story):
-    tree = Tree()
-    cancelled = play(tree, story)
-    for request, answers in tree.answers.items():
-        for rank, value in answers.items():
-            if value == m.CANCELLED:
-                assert request in cancelled and not tree.runs[request, rank]
-            else:
-                assert value == b"%d by %d" % (request, rank)
-    for number, value in tree.ends.items():
-        if value == m.CANCELLED:
-            assert number in cancelled and not tree.runs[number]
-        else:
-            assert value == b"%d" % number
-
-
-@given(st.lists(moves | deaths, max_size=60), st.booleans())
-def test_whatever_is_lost_nothing_runs_twice_and_everything_is_answered_or_reported(story, restarts):
-    tree = Tree(restarts=restarts)
-    cancelled = play(tree, story)
-    for request, answers in tree.answers.items():
-        for rank, value in answers.items():
-            assert value in (m.ENGINE_LOST, m.ENGINE_UNKNOWN, m.CANCELLED, b"%d by %d" % (request, rank))
-            assert value != m.CANCELLED or (request in cancelled and not tree.runs[request, rank])
-            assert value != m.ENGINE_UNKNOWN or not tree.runs[request, rank]
-    for number, value in tree.ends.items():
-        assert value in (m.ENGINE_LOST, m.ENGINE_UNKNOWN, m.CANCELLED, b"%d" % number)
-        assert value != m.CANCELLED or (number in cancelled and not tree.runs[number])
-        assert value != m.ENGINE_UNKNOWN or not tree.runs[number]
-    if restarts:
-        assert tree.root.core.membership.members == (1 << ENGINES) - 1

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from hiersched.core.effects import PARENT, Close, LinkDown, Started
 from hiersched.limits import ACK_BYTES_MAX, ACK_MESSAGES_MAX, BEAT_PERIOD_S
 from hiersched.protocol import messages as m
 from tests.core.transcript import Transcript, answer, call, engine_child, joined, ranks, result, task
-from tests.core.tree import ENGINES, Tree
 
 
 def acks(words: list[object]) -> list[m.Ack]:
@@ -230,36 +227,3 @@ def test_a_reply_that_comes_again_is_acknowledged_if_the_root_has_it(middle):
     assert acks(middle.says(engine)) == [m.Ack(0, [99])]
     middle.drains()
     middle.says(PARENT), middle.says(engine)
-
-
-# --- all together -----------------------------------------------------------------------------------------------------
-
-ranks_drawn = st.sets(st.integers(0, ENGINES - 1), min_size=1)
-moves = st.one_of(
-    st.tuples(st.just("call"), ranks_drawn),
-    st.tuples(st.just("submit"), st.integers(1, 6)),
-    st.tuples(st.just("goes on"), st.integers(0, 50)),
-    st.tuples(st.just("works"), st.tuples(st.integers(0, ENGINES - 1), st.integers(1, 4))),
-    st.tuples(st.just("passes"), st.sampled_from([0.01, 0.1, BEAT_PERIOD_S])),
-)
-
-
-@given(st.lists(moves, max_size=60))
-def test_what_is_acknowledged_is_at_the_root_and_in_the_end_everything_is(story):
-    tree = Tree()
-    number = 0
-    for verb, what in story:
-        number += 10
-        if verb == "call":
-            tree.call(number, what)
-        elif verb == "submit":
-            tree.submit(*range(number, number + what))
-        elif verb == "goes on":
-            tree.goes_on(what)
-        elif verb == "works":
-            tree.work(tree.engines[what[0]], what[1])
-        else:
-            tree.passes(what)
-    tree.rests()
-    assert all(set(answers) == tree.targets[request] for request, answers in tree.answers.items())
-    assert tree.leftovers() == []

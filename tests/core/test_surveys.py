@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hiersched.core.effects import PARENT, ChildFailed, Close, LinkDown, Started
 from hiersched.core.topology import Child
+from hiersched.limits import INQUIRIES_OPEN_MAX
 from hiersched.protocol import messages as m
 from tests.core.transcript import Transcript
 
@@ -83,6 +84,15 @@ def test_a_scheduler_is_counted_once(root):
     root.hears(high, m.Census(7, [(1, 1, {}, {})]))
     (census,) = root.says(client)
     assert [row[:2] for row in census.levels] == [(0, 1), (1, 2)]
+
+
+def test_so_many_surveys_are_open_and_no_more(root):
+    client, low, high = surveyed(root)
+    for request in range(100, 100 + INQUIRIES_OPEN_MAX):
+        root.hears(client, m.Survey(request))
+    (census,) = root.says(client)
+    assert (census.request, [row[:2] for row in census.levels]) == (99 + INQUIRIES_OPEN_MAX, [(0, 1)])
+    assert len(root.says(low)) == len(root.says(high)) == INQUIRIES_OPEN_MAX - 1
 
 
 def test_a_client_that_has_gone_gets_no_counters(root):

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import msgspec
 
 from hiersched.core.effects import (
     PARENT,
@@ -123,10 +125,12 @@ class Transcript:
         self.comes(name, hello("client"))
         return name
 
-    def adopted(self, child: Child, *holds: m.TaskId) -> Link:
-        """An orphan that says what it holds and is welcomed."""
+    def adopted(self, child: Child, *holds: m.TaskId, shares: Mapping[m.TaskId, Iterable[int]] | None = None) -> Link:
+        """An orphan that says what it holds and is welcomed. shares: the ranks that it was asked for, by call."""
         link = link_of(child)
-        self.comes(link, hello(child.kind, child.first, child.last, holds=holds))
+        asked = [(request, ranks(*those)) for request, those in (shares or {}).items()]
+        held = hello(child.kind, child.first, child.last, holds=holds)
+        self.comes(link, msgspec.structs.replace(held, shares=asked))
         return link
 
     def comes(self, link: Link, message: m.Hello) -> m.Welcome:

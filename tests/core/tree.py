@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 from hiersched.core.effects import (
     PARENT,
@@ -33,68 +32,22 @@ from hiersched.core.effects import (
     Woke,
     link_of,
 )
-from hiersched.core.kept import Kept
-from hiersched.core.place import Place
-from hiersched.core.scheduler import SchedulerCore
-from hiersched.core.topology import Child, TreePlan
+from hiersched.core.topology import Child
 from hiersched.kernels import bitset
 from hiersched.limits import BEAT_PERIOD_S
 from hiersched.protocol import messages as m
 from hiersched.protocol.framing import Frame
-from tests.core.transcript import CLUSTER, KEY, hello, over_the_wire, planned
+from tests.core.transcript import hello, over_the_wire, planned
+from tests.core.tree_nodes import Engine, Process, Scheduler
 
 CLIENT = b"client"
 ENGINES = 8
-
-Words = tuple[m.Message, Sequence[Frame]]
-
-
-@dataclass(eq=False)
-class Process:
-    """Anything that runs. above: whom it can climb to, the nearest first. starter: whose child it is to the nursery."""
-
-    child: Child
-    above: list[Scheduler]
-    starter: Scheduler | None
-    parent: Scheduler | None = None
-    alive: bool = True
-    buried: bool = False
-    orphaned: bool = False  # it has been told so, and has not looked yet
-    inbox: deque[Words] = field(default_factory=deque)  # from its parent
-
-    @property
-    def link(self) -> bytes:
-        """Its name."""
-        return link_of(self.child)
-
-
-class Scheduler(Process):
-    """A real core. heard: what is on its way here from below, by link; news: word of ends; stirred: since `Drained`."""
-
-    def __init__(self, child: Child, starter: Scheduler | None, *, plan: TreePlan, restarts: bool) -> None:
-        super().__init__(child, [] if starter is None else [starter, *starter.above], starter)
-        self.core = SchedulerCore(Place(CLUSTER, KEY, child.level, child.first, child.last, True, restarts), plan)
-        self.heard: dict[bytes, deque[Words]] = {}
-        self.news: deque[LinkDown] = deque()
-        self.wake_s = float("inf")
-        self.stirred = False
-
-
-class Engine(Process):
-    """Runs what it is given, in order, when the test says so. kept: None if it need not keep answers."""
-
-    def __init__(self, child: Child, starter: Scheduler) -> None:
-        super().__init__(child, [starter, *starter.above], starter)
-        self.work: deque[m.Call | m.Task] = deque()
-        self.kept: Kept | None = None
-        self.acked: list[m.TaskId] = []  # all that it has been told the root has
 
 
 class Tree:
     """The tree, grown and at rest, with one client. nodes: all processes, the latest of each name.
 
-    answers: by call, what each rank answered, or a code; ends: how each task ended. runs: how often each (call, rank)
-    and each task was run.
+    targets: of each call; answers: what each rank answered to it, or a code; ends: how each task ended.
     """
 
     def __init__(self, *, restarts: bool = False) -> None:
@@ -103,7 +56,7 @@ class Tree:
         self.nodes: dict[bytes, Process] = {}
         self.answers: dict[m.TaskId, dict[int, bytes | int]] = {}
         self.ends: dict[m.TaskId, bytes | int] = {}
-        self.runs: Counter[m.TaskId | tuple[m.TaskId, int]] = Counter()
+        self._engines: list[Engine] = []  # all there ever were
         self.targets: dict[m.TaskId, set[int]] = {}
         self._restarts = restarts
         self.root = self._scheduler(Child("scheduler", 0, ENGINES, "here", 0), None)
@@ -144,6 +97,7 @@ class Tree:
             node = self._scheduler(child, starter)
         else:
             node = self.nodes[link_of(child)] = Engine(child, starter)
+            self._engines.append(node)
         self._connect(node, starter)
         self._say(node, hello(child.kind, child.first, child.last))
 
@@ -152,6 +106,15 @@ class Tree:
         node.parent = parent
         node.inbox.clear()
         parent.heard[node.link] = deque()
+
+    @property
+    def runs(self) -> Counter[m.TaskId | tuple[m.TaskId, int]]:
+        """How often each (call, rank) and each task was run."""
+        return Counter(
+            (item.request, engine.rank) if isinstance(item, m.Call) else item.id
+            for engine in self._engines
+            for item in engine.runs
+        )
 
     # --- what the client asks -----------------------------------------------------------------------------------------
 
@@ -195,26 +158,24 @@ class Tree:
 
     def routes(self) -> list[Callable[[], None]]:
         """Everything that can happen next by itself: a message arrives, an end is told, an orphan looks up."""
+        return [step for node in list(self.nodes.values()) for step in self._routes_to(node)]
+
+    def _routes_to(self, node: Process) -> list[Callable[[], None]]:
+        """What can happen next to one process."""
+        if not node.alive:
+            return [] if node.buried else [lambda: self.bury(node)]
         possible: list[Callable[[], None]] = []
-        for node in list(self.nodes.values()):
-            if not node.alive:
-                if not node.buried:
-                    possible.append(lambda node=node: self.bury(node))
-                continue
-            if node.orphaned:
-                possible.append(lambda node=node: self._look_up(node))
-            if node.inbox:
-                possible.append(lambda node=node: self._hear_parent(node))
-            if isinstance(node, Scheduler):
-                possible += [
-                    lambda node=node, link=link: self._hear_child(node, link)
-                    for link, queue in node.heard.items()
-                    if queue
-                ]
-                if node.news:
-                    possible.append(lambda node=node: self._hear_news(node))
-                if node.stirred and node.core.unsettled:
-                    possible.append(lambda node=node: self._feed(node, Drained()))
+        if node.orphaned:
+            possible.append(lambda: self._look_up(node))
+        if node.inbox:
+            possible.append(lambda: self._hear_parent(node))
+        if isinstance(node, Scheduler):
+            heard = [link for link, queue in node.heard.items() if queue]
+            possible += [lambda link=link: self._hear_child(node, link) for link in heard]
+            if node.news:
+                possible.append(lambda: self._hear_news(node))
+            if node.stirred and node.core.unsettled:
+                possible.append(lambda: self._feed(node, Drained()))
         return possible
 
     def goes_on(self, choice: int) -> None:
@@ -224,10 +185,17 @@ class Tree:
             possible[choice % len(possible)]()
             self._check_acks()
 
+    def catches_up(self, choice: int) -> None:
+        """One of the processes hears all there is for it, while the others are elsewhere."""
+        node = list(self.nodes.values())[choice % len(self.nodes)]
+        while possible := self._routes_to(node):
+            possible[0]()
+            self._check_acks()
+
     def settle(self, *, working: bool = True) -> None:
         """Let everything happen that can, until nothing can any more."""
         for _ in range(100_000):
-            busy = [engine for engine in self.engines if engine.alive and engine.work] if working else []
+            busy = [engine for engine in self.engines if engine.alive and engine.todo] if working else []
             possible = self.routes()
             if possible:
                 possible[0]()
@@ -254,28 +222,9 @@ class Tree:
         self.settle()
 
     def work(self, engine: Engine, count: int = 1) -> None:
-        """An engine runs the next things that it has been given, and answers; tasks in one batch."""
-        results = []
-        for _ in range(min(count, len(engine.work))):
-            item = engine.work.popleft()
-            rank = engine.child.first
-            if isinstance(item, m.Call):
-                self.runs[item.request, rank] += 1
-                chunk = m.Chunk(bitset.to_wire(1 << rank), [], 1)
-                self._answer(engine, m.Reply(item.request, [chunk], []), [b"%d by %d" % (item.request, rank)])
-            else:
-                self.runs[item.id] += 1
-                results.append(m.Result(item.id, rank, 1_000_000, 0, b"%d" % item.id, 0))
-        if results:
-            self._answer(engine, m.Results(results), ())
-
-    def _answer(self, engine: Engine, message: m.Reply | m.Results, frames: Sequence[Frame]) -> None:
-        if engine.kept is not None:
-            if isinstance(message, m.Reply):
-                engine.kept.add_reply(message, frames)
-            else:
-                engine.kept.add_results(message, frames)
-        self._say(engine, message, frames)
+        """An engine runs the next things that it has been given, and answers."""
+        for message, frames in engine.run(count):
+            self._say(engine, message, frames)
 
     def _say(self, node: Process, message: m.Message, frames: Sequence[Frame] = ()) -> None:
         """To its parent; lost if that is gone."""
@@ -296,38 +245,8 @@ class Tree:
             self._feed(node, Received(PARENT, message, frames))
         else:
             assert isinstance(node, Engine)
-            self._engine_hears(node, message)
-
-    def _engine_hears(self, engine: Engine, message: m.Message) -> None:
-        match message:
-            case m.Welcome():
-                if not message.facts["keep"]:
-                    engine.kept = None
-                elif engine.kept is None:
-                    engine.kept = Kept()
-            case m.Call():
-                engine.work.append(message)
-            case m.Tasks():
-                engine.work.extend(message.tasks)
-            case m.Cancel():
-                self._withdraw(engine, set(message.tasks))
-            case m.Ack():
-                assert engine.kept is not None
-                before = engine.kept.ids()
-                engine.kept.on_ack(message)
-                engine.acked += Counter(before) - Counter(engine.kept.ids())
-            case _:
-                raise AssertionError(f"engine {engine.child.first} is told {message}")
-
-    def _withdraw(self, engine: Engine, ids: set[m.TaskId]) -> None:
-        rank = engine.child.first
-        for item in [item for item in engine.work if (item.request if isinstance(item, m.Call) else item.id) in ids]:
-            engine.work.remove(item)
-            if isinstance(item, m.Call):
-                loss = m.Loss(bitset.to_wire(1 << rank), m.CANCELLED, "cancelled before it started")
-                self._answer(engine, m.Reply(item.request, [], [loss]), ())
-            else:
-                self._answer(engine, m.Results([m.Result(item.id, rank, 0, m.CANCELLED, b"cancelled", 0)]), ())
+            for words in node.hears(message):
+                self._say(node, *words)
 
     def _feed(self, node: Scheduler, event: Event) -> None:
         node.stirred = not isinstance(event, Drained)
@@ -393,12 +312,9 @@ class Tree:
             self._feed(node, LinkDown(PARENT, "killed"))
             return
         assert isinstance(node, Engine)
-        kept = engine_kept(node)
-        holds = [*kept.ids(), *(item.request if isinstance(item, m.Call) else item.id for item in node.work)]
         self._connect(node, next(one for one in node.above if one.alive))
-        rank = node.child.first
-        self._say(node, hello("engine", rank, rank + 1, holds=holds))
-        for message, frames in kept.again():
+        self._say(node, hello("engine", node.rank, node.rank + 1, holds=node.holds))
+        for message, frames in node.again():
             self._say(node, message, frames)
 
     # --- what must always hold ----------------------------------------------------------------------------------------
@@ -407,8 +323,8 @@ class Tree:
         """Whatever an engine has been told that the root has, the client has been told."""
         for engine in self.engines:
             for number in engine.acked:
-                known = self.answers.get(number, {}).get(engine.child.first) or self.ends.get(number)
-                assert known is not None, f"{number} was acknowledged to engine {engine.child.first} and is not there"
+                known = self.answers.get(number, {}).get(engine.rank) or self.ends.get(number)
+                assert known is not None, f"{number} was acknowledged to engine {engine.rank} and is not there"
             engine.acked.clear()
 
     def leftovers(self) -> list[str]:
@@ -427,14 +343,9 @@ class Tree:
                 }
                 found += [f"{node.link.decode()} has {count} {what}" for what, count in held.items() if count]
         for engine in self.engines:
-            if engine.alive and (engine.work or engine_kept(engine).held):
-                found.append(f"engine {engine.child.first} has {len(engine.work)}, keeps {engine_kept(engine).ids()}")
+            if engine.alive and engine.holds:
+                found.append(f"engine {engine.rank} has {len(engine.todo)}, keeps {engine.keeps}")
         return found
-
-
-def engine_kept(engine: Engine) -> Kept:
-    """The answers that an engine keeps."""
-    return engine.kept if engine.kept is not None else Kept()
 
 
 def ranks_in(wire: m.Ranks) -> list[int]:

@@ -6,13 +6,16 @@ import builtins
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import comm
 import pytest
 from IPython.core.async_helpers import get_asyncio_loop
 from IPython.core.interactiveshell import InteractiveShell
 
+from hiersched.nodes.engine import Engine
 from hiersched.nodes.shell import EngineShell
+from tests.nodes.fakes import HELLO, RANK, FakeLine, Work
 from tests.nodes.schedulers import Cluster, EngineHost
 
 
@@ -63,3 +66,32 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineShell]:
         EngineShell.clear_instance()
         for name in vars(builtins).keys() - before.keys():
             delattr(builtins, name)
+
+
+@pytest.fixture
+def line(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeLine]:
+    line = FakeLine()
+    for clock in ("perf_counter", "monotonic"):
+        monkeypatch.setattr(f"hiersched.nodes.engine.time.{clock}", lambda: line.now_s)
+    yield line
+    line.close()
+
+
+@pytest.fixture
+def lanes(line: FakeLine) -> Work:
+    return Work(line)
+
+
+@pytest.fixture
+def run(line: FakeLine, lanes: Work) -> Callable[[], list[Any]]:
+    """Run an engine through the script; everything it said."""
+
+    def run() -> list[Any]:
+        engine = lanes.engine = Engine(line, RANK, lanes, HELLO)  # type: ignore[arg-type]
+        try:
+            engine.run()
+        finally:
+            engine.speaker.close()
+        return line.said
+
+    return run

@@ -25,7 +25,7 @@ def main() -> None:
     """Serve until standard input ends."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {DOORBELL_SIGNAL})
     shell = EngineShell.instance()
-    shell.run_cell("None", silent=True)
+    shell.warm_up()
     print("ready", flush=True)
     pids = []
     for line in sys.stdin:

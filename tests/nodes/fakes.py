@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from hiersched.data.outcomes import PackedOutcome, pack_outcome_error
 from hiersched.errors import UnmetDependency
+from hiersched.kernels import bitset
+from hiersched.limits import INLINE_BYTES_MAX, RESULTS_FLUSH_S
 from hiersched.nodes.transcript import Transcript
 from hiersched.protocol import messages as m
 from hiersched.protocol.framing import Frame, decode, encode
@@ -17,6 +21,8 @@ if TYPE_CHECKING:
     from hiersched.nodes.engine import Engine
 
 RANK = 5
+DOUBLE, LONG, SLOW, LARGE, RAISING, UNMET, TALKING = (name * 16 for name in (b"D", b"L", b"S", b"B", b"R", b"U", b"T"))
+DATA, MORE = b"1" * 16, b"2" * 16
 HELLO = m.Hello("cluster", "key", "engine", "engine-5", 1, "host", RANK, RANK + 1)
 
 
@@ -108,7 +114,8 @@ class FakeLanes:
         return packed(b"cell " + bytes(frames[0]))
 
     def failed(self, error: BaseException) -> PackedOutcome:
-        return packed(b"failed", reports=[repr(error).encode()], code=m.INTERRUPTED)
+        code = m.INTERRUPTED if isinstance(error, KeyboardInterrupt) else m.RAISED
+        return packed(b"failed", reports=[repr(error).encode()], code=code)
 
     def unmet(self) -> PackedOutcome:
         """The outcome of a call that belongs on another engine."""
@@ -132,3 +139,59 @@ class FakeSurroundings:
 def packed(*frames: Any, reports: Sequence[bytes] = (), code: int = 0) -> PackedOutcome:
     """An outcome of these frames."""
     return PackedOutcome(list(frames), reports, code)
+
+
+class Work(FakeLanes):
+    """Functions by digest; each takes the payload and the blobs and gives an outcome."""
+
+    def __init__(self, line: FakeLine) -> None:
+        super().__init__()
+        self.line = line
+        self.unpacker |= {DOUBLE, LONG, SLOW, LARGE, RAISING, UNMET, TALKING}
+        self.scratch = np.zeros(INLINE_BYTES_MAX, np.uint8)
+
+    def run_call(
+        self,
+        function: bytes,
+        frames: Sequence[Frame],
+        blobs: Mapping[bytes, Any],
+        results: Mapping[int, Sequence[Frame]] | None = None,
+    ) -> Any:
+        self.unpacker.add(function)
+        payload = b"".join(bytes(frame) for frame in frames)
+        self.ran.append(payload)
+        self.results = results
+        if function == SLOW:
+            self.line.now_s += 2 * RESULTS_FLUSH_S
+        if function == LARGE:
+            self.scratch[:] = payload[0]
+            return packed(b"head", memoryview(self.scratch))
+        if function == LONG:
+            return packed(b"+".join(bytes(blobs[digest]) for digest in sorted(blobs)))
+        if function in (RAISING, UNMET):
+            return packed(b"head", reports=[b"how"], code=m.RAISED) if function == RAISING else self.unmet()
+        if function == TALKING:
+            return packed(b"head", reports=[b"printed"])
+        return packed(payload * 2)
+
+
+# --- messages ---------------------------------------------------------------------------------------------------------
+
+
+def call(request: int, function: bytes = DOUBLE, *, lane: int = m.CALL_LANE, needs: Sequence[bytes] = ()) -> m.Call:
+    return m.Call(request, bitset.to_wire(1 << RANK), lane, function, list(needs), [])
+
+
+def task(number: int, function: bytes = DOUBLE, payload: bytes = b"x", *, needs: Sequence[bytes] = ()) -> m.Task:
+    return m.Task(number, function, list(needs), payload, 0)
+
+
+def answer(request: int, *frames: bytes) -> Any:
+    chunk = m.Chunk(bitset.to_wire(1 << RANK), [], len(frames))
+    return (m.Reply(request, [chunk], []), *frames)
+
+
+def results(said: list[Any]) -> list[tuple[int, int, bytes]]:
+    """(task, code, payload) of all results, in order."""
+    batches = [words[0] if isinstance(words, tuple) else words for words in said]
+    return [(r.id, r.code, r.payload) for batch in batches if type(batch) is m.Results for r in batch.results]

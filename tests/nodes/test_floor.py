@@ -46,14 +46,21 @@ def bells(floor: Floor) -> Bells:
     return Bells(floor)
 
 
+def lend(floor: Floor) -> None:
+    """The user's code begins."""
+    floor.lend_link()
+    floor.state = THEIRS
+
+
 def reclaim(floor: Floor) -> None:
+    """It has ended."""
     floor.state = OURS
-    floor.reclaim()
+    floor.reclaim_link()
 
 
 def test_an_interrupt_means_nothing_between_calls(floor: Floor) -> None:
     floor.on_interrupt()
-    floor.lend()
+    lend(floor)
     assert floor.state == THEIRS
     with pytest.raises(KeyboardInterrupt):
         floor.on_interrupt()
@@ -68,7 +75,7 @@ def test_an_interrupt_waits_until_the_floor_is_given_back(floor: Floor) -> None:
         floor.on_interrupt()
         states.append(floor.state)
 
-    floor.lend()
+    lend(floor)
     with pytest.raises(KeyboardInterrupt):
         floor.borrow(send)
     assert states == [BORROWED]
@@ -76,16 +83,16 @@ def test_an_interrupt_waits_until_the_floor_is_given_back(floor: Floor) -> None:
 
 
 def test_an_interrupt_for_the_last_call_does_not_strike_the_next(floor: Floor) -> None:
-    floor.lend()
+    lend(floor)
     floor.state = BORROWED
     floor.on_interrupt()
     reclaim(floor)
-    floor.lend()
+    lend(floor)
     floor.borrow(lambda: None)
 
 
 def test_a_doorbell_is_answered_at_once_while_the_users_code_runs(floor: Floor, bells: Bells) -> None:
-    floor.lend()
+    lend(floor)
     floor.on_doorbell()
     assert bells.answered == [BORROWED]
     assert not floor.rung
@@ -98,14 +105,14 @@ def test_a_doorbell_in_our_own_code_is_noted(floor: Floor, bells: Bells) -> None
 
 
 def test_a_doorbell_while_borrowed_is_answered_afterwards(floor: Floor, bells: Bells) -> None:
-    floor.lend()
+    lend(floor)
     floor.borrow(floor.on_doorbell)
     assert bells.answered == [BORROWED]
     assert bells.idle == 0
 
 
 def test_mail_that_is_seen_while_borrowed_is_read_afterwards(floor: Floor, bells: Bells) -> None:
-    floor.lend()
+    lend(floor)
     floor.borrow(floor.on_mail)
     assert bells.answered == [BORROWED]
 
@@ -115,7 +122,7 @@ def test_mail_that_is_seen_while_borrowed_is_read_afterwards(floor: Floor, bells
 
 def test_the_link_is_lent_with_the_floor(floor: Floor) -> None:
     assert not floor.take_link()
-    floor.lend()
+    lend(floor)
     assert floor.take_link()
     assert not floor.take_link()
     floor.give_link()
@@ -124,10 +131,10 @@ def test_the_link_is_lent_with_the_floor(floor: Floor) -> None:
 
 
 def test_nobody_takes_the_link_of_code_that_has_just_ended(floor: Floor) -> None:
-    floor.lend()
+    lend(floor)
     floor.state = OURS
     assert not floor.take_link()
-    floor.reclaim()
+    floor.reclaim_link()
 
 
 @pytest.fixture
@@ -139,7 +146,7 @@ def rings(floor: Floor) -> Iterator[None]:
 
 
 def test_a_doorbell_while_another_has_the_link_is_rung_again(floor: Floor, bells: Bells, rings: None) -> None:
-    floor.lend()
+    lend(floor)
     takes = threading.Thread(target=floor.take_link)
     takes.start()
     takes.join()

@@ -10,7 +10,7 @@ import pytest
 
 from hiersched.data.outputs import Text, unpack_outputs
 from hiersched.nodes import speaker as module
-from hiersched.nodes.floor import OURS, Floor
+from hiersched.nodes.floor import OURS, THEIRS, Floor
 from hiersched.nodes.speaker import Speaker
 from hiersched.nodes.transcript import Transcript
 from hiersched.protocol import messages as m
@@ -31,12 +31,13 @@ class Stage:
     def begin(self, request: int = 1) -> None:
         """The user's code begins."""
         self.speaker.request = request
-        self.floor.lend()
+        self.floor.lend_link()
+        self.floor.state = THEIRS
 
     def end(self) -> None:
         """It has ended."""
         self.floor.state = OURS
-        self.floor.reclaim()
+        self.floor.reclaim_link()
 
     def said(self) -> list[tuple[int, str]]:
         """(request, text) of what was sent."""

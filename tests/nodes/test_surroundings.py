@@ -20,7 +20,7 @@ from hiersched.runtime.doorbell import DOORBELL_SIGNAL
 
 transcript = Transcript()
 surroundings = Surroundings(transcript)
-surroundings.put_streams()
+sys.stdout, sys.stderr, sys.stdin = surroundings.streams
 said = []
 handlers = {{signal.SIGINT: lambda *_: said.append("interrupt"), DOORBELL_SIGNAL: lambda *_: said.append("doorbell")}}
 forks = []

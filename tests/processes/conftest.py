@@ -6,6 +6,7 @@ One flat and one deep tree serve all tests that leave them as they are. Those th
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -113,11 +114,12 @@ def schedulers_of(client: Client) -> dict[tuple[int, int, int], psutil.Process]:
     """Its schedulers by level and ranks (first, last), as told by the sockets they listen on."""
     found = {}
     for process in host_of(client).children():
-        for socket in process.net_connections(kind="unix"):
-            kind, *numbers = Path(socket.laddr).name.split("-")
-            if kind == "scheduler":
-                level, first, last = map(int, numbers)
-                found[level, first, last] = process
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ends just now
+            for socket in process.net_connections(kind="unix"):
+                kind, *numbers = Path(socket.laddr).name.split("-")
+                if kind == "scheduler":
+                    level, first, last = map(int, numbers)
+                    found[level, first, last] = process
     return found
 
 

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-import psutil
 import pytest
 
 from hiersched.client.client import Client
@@ -16,7 +15,7 @@ from hiersched.client.cluster import Cluster
 from hiersched.errors import CompositeError, EngineLost, NoEngines, RemoteError, UnknownEngine
 from tests.patience import DEADLINE_S, until
 from tests.processes import errands
-from tests.processes.conftest import DEEP, Gate, pids_of, schedulers_of
+from tests.processes.conftest import Gate, pids_of
 
 CLIENT = """
 import sys, time
@@ -152,45 +151,6 @@ def test_an_engine_that_holds_its_interpreter_is_not_taken_for_dead(rc: Client) 
     assert rc[rc.ids[1:]].apply_async(os.getpid).wait(DEADLINE_S)
     assert call.get(DEADLINE_S) == 3.5
     assert len(rc) == width
-
-
-# --- schedulers -------------------------------------------------------------------------------------------------------
-
-
-def test_a_scheduler_that_is_killed_takes_its_engines_along(rc: Client, gate: Gate) -> None:
-    victim = schedulers_of(rc)[1, 2, 4]
-    engines = [psutil.Process(pid) for rank, pid in pids_of(rc).items() if rank in (2, 3)]
-    call = rc[:].apply_async(errands.hold, str(gate), "kept")
-    gate.wait_for(len(rc))
-    victim.kill()
-    assert lost(rc, 2, 3)
-    gate.open()
-    with pytest.raises(CompositeError) as caught:
-        call.get(DEADLINE_S)
-    assert sorted(caught.value.errors) == [2, 3]
-    assert all(isinstance(error, EngineLost) for error in caught.value.errors.values())
-    assert all(
-        "its scheduler was lost: it was killed by SIGKILL" in str(error) for error in caught.value.errors.values()
-    )
-    assert caught.value.results is not None
-    assert caught.value.results.count("kept") == len(caught.value.results) - 2
-    assert not psutil.wait_procs(engines, DEADLINE_S)[1]
-    assert len(rc[:].apply_sync(os.getpid)) == len(rc.ids)
-
-
-def test_tasks_of_a_scheduler_that_is_killed_end(gate: Gate) -> None:
-    with Cluster(**DEEP) as rc:
-        balanced = rc.load_balanced_view()
-        tasks = [balanced.apply_async(errands.hold, str(gate), number) for number in range(24)]
-        gate.wait_for(8)
-        schedulers_of(rc)[1, 4, 8].kill()
-        assert lost(rc, 4, 5, 6, 7)
-        gate.open()
-        outcomes = [task.get(DEADLINE_S, return_exceptions=True) for task in tasks]
-        failures = [outcome for outcome in outcomes if isinstance(outcome, EngineLost)]
-        assert len(failures) >= 4
-        assert len([outcome for outcome in outcomes if isinstance(outcome, int)]) == 24 - len(failures)
-        assert balanced.map_sync(errands.square, range(100)) == [number**2 for number in range(100)]
 
 
 def test_with_the_last_engine_everything_that_waits_ends(gate: Gate) -> None:

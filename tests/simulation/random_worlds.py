@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
+from typing import Literal
 
 from hiersched.errors import Bug
 from hiersched.kernels import bitset
@@ -16,6 +17,8 @@ from hiersched.simulation.payload import Argument, digest_of
 from hiersched.simulation.requests import Request
 from hiersched.simulation.verdicts import Events, unexplained
 
+Kind = Literal["any", "gentle", "storm"]
+
 WORK_S = 0.1  # work and faults begin within this time
 SIGINT, SIGKILL = 2, 9
 
@@ -23,26 +26,30 @@ SIGINT, SIGKILL = 2, 9
 class RandomWorld:
     """A world drawn from a seed. busy: 1 for a handful of requests and faults, more for as many times that.
 
-    gentle: one host, and only schedulers below the root die: whoever asks does not notice.
+    kind: 'gentle': one host, and only schedulers below the root die, which whoever asks does not notice; 'storm': one
+    host on which engines are replaced.
     """
 
     def __init__(
-        self, seed: int, *, engines_max: int = 60, busy: int = 1, gentle: bool = False, replay: str = ""
+        self, seed: int, *, engines_max: int = 60, busy: int = 1, kind: Kind = "any", replay: str = ""
     ) -> None:
         self.rng = Random(seed)
         self.busy = busy
-        self.gentle = gentle
+        self.gentle, self.stormy = kind == "gentle", kind == "storm"
         self.requests: list[tuple[SimClient, Request]] = []
         self.interrupted = self.left = False
         rng = self.rng
         engines = rng.randint(2, engines_max)
-        deep = gentle or rng.random() < 0.5
+        deep = kind != "any" or rng.random() < 0.5
         slots = engines if deep else rng.choice([2, 4, 8, engines])
         setup = Setup(
             slots_per_host=slots,
-            weather=Weather(jitter_s=rng.choice([0, 0, 0.0005, 0.05]), breaks=rng.choice([0, 0, 0, 0.0005, 0.01])),
-            unborn=frozenset(rng.sample(range(engines), 0 if gentle else rng.choice([0, 0, 0, 1]))),
-            restarts=rng.random() < 0.2 and slots == engines,
+            weather=Weather(
+                jitter_s=rng.choice([0, 0, 0.0005, 0 if self.stormy else 0.05]),
+                breaks=rng.choice([0, 0, 0, 0.0005, 0.01]),
+            ),
+            unborn=frozenset(rng.sample(range(engines), 0 if self.gentle else rng.choice([0, 0, 0, 1]))),
+            restarts=slots == engines and (self.stormy or rng.random() < 0.2),
             checked=True,
             replay=replay,
         )
@@ -51,7 +58,8 @@ class RandomWorld:
         self.clients = [self.world.client]
         for _ in range(rng.randint(0, 2)):
             self.clients.append(self._enter(self.world.add_client(detached=rng.random() < 0.5)))
-        self.blobs = {digest_of(number): rng.choice([1, 1, 100, 200, 600]) * MIB for number in range(2, 12)}
+        sizes = [1, 1, 100, 200, 600] if not self.stormy else [1]
+        self.blobs = {digest_of(number): rng.choice(sizes) * MIB for number in range(2, 12)}
 
     def run(self) -> None:
         """Ask, break, and wait until everything is at rest. Raises Bug for anything that ended unexplained."""
@@ -59,6 +67,25 @@ class RandomWorld:
             self.ask()
         for _ in range(self.rng.randint(0, 5 * self.busy)):
             self.damage()
+        self._finish()
+
+    def storm(self, kills: int) -> None:
+        """Kill one process after the other, of any kind but the root, while more and more is asked; then as `run`."""
+        for _ in range(kills):
+            self.world.run_until(lambda: any(client.session for client in self.clients))
+            self.ask()
+            nodes = [node for node in self.world.schedulers()[1:] if node.ended_s > self.world.timeline.now_s]
+            victim = self.rng.random()
+            if victim < 0.5 and nodes:
+                self.world.end(self.rng.choice(nodes), self._soon())
+            elif victim < 0.9:
+                self._kill(self._soon())
+            else:
+                self._lose_client(self._soon())
+            self.world.run_for(self.rng.random() * WORK_S)
+        self._finish()
+
+    def _finish(self) -> None:
         world = self.world
         world.run_until(lambda: all(self._is_over(*asked) for asked in self.requests), limit_s=600.0)
         world.settle()
@@ -68,15 +95,12 @@ class RandomWorld:
         for client in {id(client): client for client, _ in self.requests}.values():
             asked = [request for owner, request in self.requests if owner is client and request.done()]
             latest = self._latest(client)
-            for wrong in unexplained(latest, asked, events) if self._lives(latest) else ():
+            for wrong in () if latest.gone else unexplained(latest, asked, events):
                 raise Bug(f"{wrong}. Replay: {world.replay}")
 
     def _is_over(self, client: SimClient, request: Request) -> bool:
         """It is done, or nobody is there any more to hear of it."""
-        return request.done() or not self._lives(self._latest(client))
-
-    def _lives(self, client: SimClient) -> bool:
-        return not client.ended and client.ended_s > self.world.timeline.now_s
+        return request.done() or self._latest(client).gone
 
     def _latest(self, client: SimClient) -> SimClient:
         """Who has joined its session after it, or itself."""
@@ -86,14 +110,14 @@ class RandomWorld:
         return client
 
     def _enter(self, client: SimClient) -> SimClient:
-        self.world.run_until(lambda: client.session or client.ended)
+        self.world.run_until(lambda: client.session or client.gone)
         return client
 
     # --- what is asked ------------------------------------------------------------------------------------------------
 
     def ask(self) -> None:
         """One request of any kind, from any client."""
-        client, at_s = self.rng.choice(self.clients), self._soon()
+        client, at_s = self.rng.choice([client for client in self.clients if client.session]), self._soon()
         kinds = [self._call_all, self._call_some, self._call_some, self._call_with_blobs, self._tasks, self._tasks]
         request = self.rng.choice([*kinds, self._choosy_tasks, self._graph, self._graph])(client, at_s)
         self.requests.append((client, request))
@@ -101,7 +125,7 @@ class RandomWorld:
             running = self.rng.random() < 0.5
             part = slice(None, None, self.rng.choice([1, 2, 3]))
             cancel_s = at_s + self.rng.random() * WORK_S
-            self.world.at(cancel_s, lambda: client.ended or client.cancel(request.ids[part], running=running))
+            self.world.at(cancel_s, lambda: client.gone or client.cancel(request.ids[part], running=running))
         if self.rng.random() < 0.2:
             self._ask_about(client, request, at_s + self.rng.random() * WORK_S)
 
@@ -183,7 +207,7 @@ class RandomWorld:
         question = rng.choice(["survey", "why"])
 
         def ask() -> None:
-            if client.ended or not request.ids:
+            if client.gone or not request.ids:
                 return
             if question == "survey":
                 client.survey(ranks)
@@ -226,30 +250,33 @@ class RandomWorld:
         verb, number = rng.choice([("signal", SIGINT), ("signal", SIGINT), ("stop", 0), ("restart", 0)])
         ranks = self._some_ranks()[: rng.choice([1, 3, 100])]
         self.interrupted |= number == SIGINT
-        self.world.at(at_s, lambda: client.ended or client.order(ranks, verb, number))
+        self.world.at(at_s, lambda: client.gone or client.order(ranks, verb, number))
 
     def _grow(self, at_s: float) -> None:
         client, engines = self.rng.choice(self.clients), self.rng.randint(1, 10)
-        self.world.at(at_s, lambda: client.ended or client.grow(engines))
+        self.world.at(at_s, lambda: client.gone or client.grow(engines))
 
     def _lose_client(self, at_s: float) -> None:
-        """A client is killed, or leaves; another may join its session, if that stays."""
+        """A client is killed, or leaves; another may join its session, if that stays. In a storm, one always comes."""
         client = self.rng.choice(self.clients)
-        if len(self.clients) == 1:
+        if len(self.clients) == 1 and not self.stormy:
             return
         self.left = True
         if self.rng.random() < 0.5:
             self.world.end(client, at_s)
         else:
             stays = self.rng.random() < 0.7
-            self.world.at(at_s, lambda: client.ended or client.leave(stays=stays))
-        if client.detached and self.rng.random() < 0.7:
-            self.world.at(at_s + 0.01 + self.rng.random() * WORK_S, lambda: self._join(client))
+            self.world.at(at_s, lambda: client.gone or client.leave(stays=stays))
+        joins = client.detached and self.rng.random() < 0.7
+        if joins or self.stormy:
+            self.world.at(at_s + 0.01 + self.rng.random() * WORK_S, lambda: self._follow(client, joins=joins))
 
-    def _join(self, client: SimClient) -> None:
-        latest = self._latest(client)
-        if not self._lives(latest):
-            self.world.add_client(joins=latest)
+    def _follow(self, client: SimClient, *, joins: bool) -> None:
+        """Another client in the place of one that is gone."""
+        if client.gone and client in self.clients:
+            fresh = self.world.add_client(joins=client) if joins else self.world.add_client(detached=client.detached)
+            if self.stormy:
+                self.clients[self.clients.index(client)] = fresh
 
     # --- draws --------------------------------------------------------------------------------------------------------
 

@@ -46,8 +46,8 @@ def work(world: World) -> None:
     def terms_of(ids: Sequence[m.TaskId]) -> list[m.Terms]:
         return [m.Terms(inputs=[ids[place - 1]] if place % 4 == 3 else []) for place in range(len(ids))]
 
-    plain = world.submit_tasks([Argument(0.0002, token=place) for place in range(2_000)])
-    graph = world.submit_tasks([Argument(0.0002, token=place) for place in range(1_000)], terms_of=terms_of)
+    plain = world.submit_tasks([Argument(0.0002, token=place) for place in range(600)])
+    graph = world.submit_tasks([Argument(0.0002, token=place) for place in range(300)], terms_of=terms_of)
     calls = [world.submit_to_all(run_s=0.0) for _ in range(20)]
     world.run_until(lambda: all(request.done() for request in (plain, graph, *calls)))
     world.settle()

@@ -175,7 +175,7 @@ def test_a_tree_grows_without_the_engines_that_never_came():
     world.settle()
 
 
-# --- schedulers die (those that are replaced: test_adoption.py) ---------------------------------------------------------------------------------------------------
+# --- schedulers die: what their children do then is in test_adoption.py -----------------------------------------------
 
 
 def test_between_hosts_a_dead_scheduler_is_missed_by_its_beats():

@@ -7,9 +7,9 @@ import pytest
 from hiersched.errors import EngineLost, UnknownEngine
 from hiersched.kernels import bitset
 from hiersched.protocol import messages as m
-from hiersched.simulation.client import Question
 from hiersched.simulation.cluster import Setup, World
 from hiersched.simulation.payload import Argument
+from hiersched.simulation.requests import Question
 
 ONE_HOST = Setup(slots_per_host=1_000)
 
