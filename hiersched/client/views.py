@@ -19,6 +19,7 @@ from hiersched.client.executor import ViewExecutor
 from hiersched.client.pump import deadline_of, left_of
 from hiersched.client.remote_functions import ParallelFunction, RemoteFunction
 from hiersched.client.results import at_most
+from hiersched.client.targets import resolve_targets
 
 if TYPE_CHECKING:
     from hiersched.client.balanced_view import LoadBalancedView
@@ -221,13 +222,21 @@ class View(ABC):
         jobs = self._named(-1 if indices_or_msg_ids is None else indices_or_msg_ids)
         return self.client.get_result(jobs, block=self.block if block is None else block, owner=owner)
 
-    def abort(self, jobs: Any = None, targets: Any = None, block: bool | None = None) -> Any:
-        """Withdraw calls that have not started: AsyncResults or ids; by default all of this view's, maps included."""
-        if jobs is None:
-            for run in (*self._calls.maps, *self._calls.lazy_maps):
-                run.cancel()
-            jobs = list(self._calls.open_ids())
-        return self.client.abort(jobs, targets=self._or_own(targets), block=self.block if block is None else block)
+    def abort(self, jobs: Any = None, targets: Any = None, block: bool | None = None) -> None:
+        """Withdraw calls that have not started: AsyncResults or ids; by default all of this view's, maps included.
+
+        targets: of this view's calls on engines, only those that these engines owe an answer.
+        """
+        if jobs is not None:
+            self.client.abort(self._named(jobs), targets=targets, block=self.block if block is None else block)
+            return
+        for run in (*self._calls.maps, *self._calls.lazy_maps):
+            run.cancel()
+        requests = tuple(self._calls.open)
+        if targets is not None:
+            meant = set(resolve_targets(targets, self.session.engine_ids()))
+            requests = tuple(made for made in requests if not made.targets or meant.intersection(made.missing()))
+        self.session.cancel(requests)
 
     def purge_results(self, jobs: Any = (), targets: Any = ()) -> None:
         """Forget calls: their ids, for results are kept by nobody but the AsyncResults themselves.

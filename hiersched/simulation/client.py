@@ -185,6 +185,7 @@ class SimClient(Node):
     def leave(self, *, stays: bool = False) -> None:
         """Say goodbye. Unless the session stays, what is outstanding ends with ClusterLost."""
         self._send(m.Bye("the client closed its session", stays))
+        self.detached &= stays
         self.link_down(PARENT, "the client closed its session")
 
     def _ask(self, message_of: Callable[[m.TaskId], m.Message]) -> Question:

@@ -83,17 +83,31 @@ def test_all_of_a_views_calls_can_be_withdrawn(session, client, balanced):
     result = balanced.map_async(abs, range(100))
     single = balanced.apply_async(abs, -3)
     lazy = balanced.imap(abs, range(100))
-    assert balanced.abort(block=True) == "what abort gives"
+    balanced.abort(block=True)
     assert result.done()
-    assert client.asked == [("abort", (single.msg_ids,), {"targets": None, "block": True})]
-    session.release()
+    assert single.cancelled()
+    assert session.jobs == []
     assert list(lazy) == []
+
+
+def test_calls_on_some_engines_can_be_withdrawn(session, client):
+    view = DirectView(client, [0, 1])
+    first = view.apply_async(abs, -1)
+    with view.temp_flags(targets=2):
+        second = view.apply_async(abs, -1)
+    view.abort(targets=[1, 3])
+    assert first.cancelled()
+    assert second.get() == 1
 
 
 def test_chosen_calls_can_be_withdrawn(client, view):
     result = view.apply_async(abs, -3)
     view.abort(result, targets=[0, 1])
-    assert client.asked == [("abort", (result,), {"targets": [0, 1], "block": False})]
+    view.abort([-1, "7-1"])
+    assert client.asked == [
+        ("abort", (result,), {"targets": [0, 1], "block": False}),
+        ("abort", ([view.history[-1], "7-1"],), {"targets": None, "block": False}),
+    ]
 
 
 def test_calls_can_be_forgotten(view):
