@@ -5,11 +5,12 @@ VENV    := .venv
 PY      := $(VENV)/bin/python
 TYPED   := hiersched/core hiersched/protocol hiersched/kernels hiersched/data
 
-.PHONY: help run test check format bench sim docs clean
+.PHONY: help run test stress check format bench sim docs clean
 
 help:
 	@echo "make run     a grid search over scikit-learn's digits on a local cluster (ENGINES=n)"
 	@echo "make test    the tests"
+	@echo "make stress  the long tests: 200 random kills, large simulations"
 	@echo "make check   format, lint, types, layers"
 	@echo "make format  rewrite the sources in the house format"
 	@echo "make bench   every benchmark against its peers, and the plots in docs/"
@@ -22,6 +23,9 @@ run: $(VENV)/run
 
 test: $(VENV)/test
 	@$(PY) -m pytest
+
+stress: $(VENV)/test
+	@$(PY) -m pytest -m "slow or stress"
 
 check: $(VENV)/test
 	@$(PY) -m ruff format --check .

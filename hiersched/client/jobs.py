@@ -2,7 +2,8 @@
 
 An id is that of one engine's part of a call, as AsyncResult.msg_ids has them, or of a whole call, as the history has
 them. Results live in their AsyncResults and nowhere else: neither the root nor the client keeps what nobody holds, but
-for a session that was joined. So there is no database of results to query, and nothing to purge but ids.
+for a session that was joined. What ipyparallel asks of its hub is answered from what this client knows of its own last
+calls: when they were made, where they ran, and whether they succeeded.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from hiersched.client.call_future import CallFuture
 from hiersched.client.names import engine_of, name_of, part_ids, request_of
 from hiersched.client.pump import deadline_of, left_of
+from hiersched.client.records import described, meets
 from hiersched.client.results import AsyncResult, at_most
 from hiersched.client.selection import Selection, split_by
 from hiersched.client.targets import describe_ids
@@ -26,11 +28,6 @@ if TYPE_CHECKING:
     from hiersched.client.pending import Pending
     from hiersched.client.selection import Part
     from hiersched.client.session import Session
-
-_NO_DATABASE = (
-    "results live in their AsyncResults only, and nobody keeps a record of all calls: rc.history has the ids of this "
-    "session's last calls, ar.metadata the facts about one, and rc.why(id) tells where one is"
-)
 
 
 class Jobs:
@@ -184,10 +181,10 @@ class Jobs:
         return status
 
     def purge_results(self, jobs: Any = (), targets: Any = ()) -> None:
-        """Hold no longer the answers that came for a session that was joined: of these calls, or 'all'.
+        """List these calls no longer in the history, or 'all'; hold no answers that came for a session that was joined.
 
-        No others are held but by AsyncResults. Raises ValueError if nothing is named, RuntimeError for a call that has
-        not ended.
+        targets: if there are any, all calls are meant. Raises ValueError if nothing is named, RuntimeError for a call
+        that has not ended.
         """
         if not jobs and not targets:
             raise ValueError("say which: jobs or targets")
@@ -196,7 +193,7 @@ class Jobs:
         running = [name_of(pending.id) for pending in requests if not pending.done]
         if running:
             raise RuntimeError(f"calls that have not ended cannot be purged: {', '.join(running[:8])}")
-        self.session.forget_answers(None if everything else [pending.id for pending in requests])
+        self.session.forget_requests(None if everything else [pending.id for pending in requests])
 
     purge_local_results = purge_results
     purge_hub_results = purge_results
@@ -209,12 +206,31 @@ class Jobs:
         """`history`: that of this session, for nobody records those of others."""
         return self.history
 
-    def db_query(self, query: Any = None, keys: Any = None) -> list[dict[str, Any]]:
-        """Raises UserError: there is no database of calls. The text says where to look instead."""
-        raise UserError(_NO_DATABASE)
+    def db_query(
+        self, query: dict[str, Any] | None = None, keys: str | list[str] | None = None
+    ) -> list[dict[str, Any]]:
+        """What is known of the calls in the history that meet the query, a dict each.
+
+        query: in MongoDB's manner, with $lt, $lte, $gt, $gte, $eq, $ne, $in, $nin, $exists. keys: what each dict is to
+        have beside 'msg_id'. All Metadata is there while an AsyncResult is held; else 'submitted', 'engine_id' and
+        'status'. Raises UserError for another operator.
+        """
+        wanted = [keys] if isinstance(keys, str) else keys
+        found = [facts for facts in map(described, self.session.records()) if meets(facts, query or {})]
+        if wanted is None:
+            return found
+        return [{key: facts.get(key) for key in ("msg_id", *wanted)} for facts in found]
 
     def resubmit(self, indices_or_msg_ids: Any = None, metadata: Any = None, block: bool | None = None) -> AsyncResult:
-        """Raises UserError: what a call was made of is not kept. Call the function again, or set the view's retries."""
-        raise UserError(
-            "what a call was made of is not kept after it was sent: call the function again, or set view.retries"
-        )
+        """The same tasks again, as others; by default the last one. Their AsyncResults must still be held.
+
+        metadata: accepted for ipyparallel's sake. Raises UserError for a call on engines, or a task that was too large
+        to be kept or took results of others; UnknownTask or ResultDropped as `get_result` does.
+        """
+        jobs = -1 if indices_or_msg_ids is None else indices_or_msg_ids
+        again = [self.session.resubmit(pending) for pending in self._requests_of(jobs)]
+        single = len(again) == 1 and not isinstance(jobs, (list, tuple, set))
+        result = self._result_of([(pending, 0) for pending in again], single=single)
+        if self.block if block is None else block:
+            result.wait()
+        return result

@@ -1,6 +1,6 @@
-"""How every request of a session ended: four bytes for each, so that a million of them can be depended on.
+"""How every request of a session ended: twelve bytes for each, so that a million of them can be depended on.
 
-Requests are numbered by one counter, so the ledger is an array over these numbers. Above LEDGER_ENTRIES_MAX the older
+Requests are numbered by one counter, so the ledger is arrays over these numbers. Above LEDGER_ENTRIES_MAX the older
 half is forgotten.
 """
 
@@ -25,6 +25,7 @@ class Ledger:
         self._joined_at = 1  # the number of the first request that this client made
         self._first = 1  # the number that the first entry is for
         self._ends = array("i")  # the rank it ran on; for one that failed -1 - rank
+        self._submitted = array("d")  # seconds since the epoch
 
     def begin(self, session: int, next_number: int) -> None:
         """Requests are of this session. next_number: of the next one; a session that is joined has some already."""
@@ -32,25 +33,30 @@ class Ledger:
         self._joined_at = next_number
         self._first = max(1, next_number - LEDGER_ENTRIES_MAX // 2)
         self._ends = array("i")
+        self._submitted = array("d")
 
     def __len__(self) -> int:
         return len(self._ends)
 
-    def note(self, request: TaskId, rank: int, *, ok: bool) -> None:
-        """A request has ended."""
+    def note(self, request: TaskId, rank: int, submitted_s: float, *, ok: bool) -> None:
+        """A request has ended. submitted_s: since the epoch."""
         place = (request & _NUMBER) - self._first
         if place >= len(self._ends):
             place -= self._make_room(place + 1)
         if place >= 0:
             self._ends[place] = rank if ok else -1 - rank
+            self._submitted[place] = submitted_s
 
     def _make_room(self, entries: int) -> int:
         """Have so many entries, and some to spare. How many older ones are forgotten for it."""
-        self._ends.extend([_NOTHING] * (entries - len(self._ends) + _SPARE))
+        fresh = entries - len(self._ends) + _SPARE
+        self._ends.extend([_NOTHING] * fresh)
+        self._submitted.extend([0.0] * fresh)
         forgotten = 0
         if len(self._ends) > LEDGER_ENTRIES_MAX:
             forgotten = max(entries, LEDGER_ENTRIES_MAX) // 2
             self._ends = self._ends[forgotten:]
+            self._submitted = self._submitted[forgotten:]
             self._first += forgotten
         return forgotten
 
@@ -63,6 +69,10 @@ class Ledger:
         if end == _NOTHING:
             return None
         return (True, end) if end >= 0 else (False, -1 - end)
+
+    def submitted_s(self, request: TaskId) -> float:
+        """When a request was submitted that has ended and is not forgotten; seconds since the epoch."""
+        return self._submitted[(request & _NUMBER) - self._first]
 
     def why_unknown(self, request: TaskId) -> str:
         """What to say about a request that is not open, and of which `end_of` knows nothing."""

@@ -31,8 +31,8 @@ class Pending:
 
     outcomes: (targets,) in the order of `targets`, None while not known. `done` is set when all are; callbacks then run
     in the thread that received the last one. cancelled: it was withdrawn, and nothing of it ended otherwise. method:
-    'apply' or 'execute'. label, terms: the user's, if any; inputs: tasks whose results are among the arguments;
-    digests: what is kept at hand for it, see Supplies.
+    'apply' or 'execute'. label, terms: the user's, if any; inputs: tasks whose results are among the arguments; digests:
+    what is kept at hand for it, see Supplies; task: as it was sent, unless it is large.
     """
 
     __slots__ = (
@@ -54,6 +54,7 @@ class Pending:
         "received",
         "submitted",
         "targets",
+        "task",
         "terms",
     )
 
@@ -68,6 +69,7 @@ class Pending:
         self.cancelled = False
         self.digests: tuple[bytes, ...] = ()
         self.label: str | None = None
+        self.task: m.Task | None = None
         self.terms: m.Terms | None = None
         self.inputs: tuple[Pending, ...] = ()
         self.listeners: tuple[Listener, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 from weakref import ref
 
 from hiersched.client.ledger import Ledger
@@ -28,11 +29,13 @@ class Requests:
         self.ledger = Ledger()
         self._ended: dict[TaskId, ref[Pending]] = {}
         self._prune_at = _PRUNE_MIN
+        self._unlisted: set[TaskId] = set()
+        self._unlisted_to = 0
 
     def end(self, pending: Pending) -> None:
         """All outcomes of an open request are here."""
         del self.open[pending.id]
-        self.ledger.note(pending.id, pending.targets[0], ok=not pending.failed)
+        self.ledger.note(pending.id, pending.targets[0], pending.submitted, ok=not pending.failed)
         self._ended[pending.id] = ref(pending)
         if len(self._ended) >= self._prune_at:
             self._ended = {request: known for request, known in self._ended.items() if known() is not None}
@@ -69,12 +72,41 @@ class Requests:
 
     def history(self) -> list[TaskId]:
         """The last requests, oldest first."""
-        return sorted([*self.ledger.recent(), *list(self.open)])[-CALLS_RECALLED_MAX:]
+        known = sorted([*self.ledger.recent(), *list(self.open)])[-CALLS_RECALLED_MAX:]
+        return [request for request in known if request > self._unlisted_to and request not in self._unlisted]
 
-    def forget(self, requests: Iterable[TaskId]) -> None:
-        """Hold these answers no longer."""
+    def records(self) -> list[Record]:
+        """What is known of these."""
+        return [self._record_of(request) for request in self.history()]
+
+    def _record_of(self, request: TaskId) -> Record:
+        pending, end = self.find(request), self.ledger.end_of(request)
+        if pending is not None:
+            return Record(request, pending.submitted, pending, end)
+        return Record(request, self.ledger.submitted_s(request), None, end)
+
+    def forget(self, requests: Iterable[TaskId] | None) -> None:
+        """List these no longer, or none of those there have been, and hold no answers to them."""
+        if requests is None:
+            self._unlisted_to = max(self.history(), default=self._unlisted_to)
+            self._unlisted.clear()
+            self.kept.clear()
+            return
+        listed = set(self.history())
+        self._unlisted = {request for request in self._unlisted if request in listed} | set(requests)
         for request in requests:
             self.kept.pop(request, None)
+
+
+class Record(NamedTuple):
+    """What is known of a request. submitted_s: since the epoch. pending: itself, if it is open or held. end: whether it
+    succeeded and where it ran, once it has ended.
+    """
+
+    request: TaskId
+    submitted_s: float
+    pending: Pending | None
+    end: tuple[bool, int] | None
 
 
 def _how_it_ended(request: TaskId, ok: bool, rank: int) -> str:

@@ -7,11 +7,12 @@ in case all engines that had it are gone.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from hiersched.client.pending import Pending
 from hiersched.core.blobs import BlobStore
+from hiersched.errors import BlobLost
 from hiersched.limits import BLOBS_HELD_MAX
 from hiersched.protocol.messages import Blob, Digest, Missing, Want
 from hiersched.runtime.zmq_link import Uplink
@@ -44,6 +45,13 @@ class Supplies:
                 if len(self._held) > BLOBS_HELD_MAX:
                     self._held.popitem(last=False)
                 self._link.send(Blob(digest), (pin[0],))
+
+    def renew(self, pending: Pending, digests: Iterable[Digest]) -> None:
+        """Provide a request with what others needed before. Raises BlobLost for what is not here any more."""
+        found = {digest: self._find(digest) for digest in digests}
+        if None in found.values():
+            raise BlobLost("data that the call refers to is no longer at hand; call the function again")
+        self.provide(pending, found)
 
     def promise(self, pending: Pending, digest: Digest, source: Source) -> None:
         """Have what a request may need at hand until `release`; it is only made when somebody asks for it."""

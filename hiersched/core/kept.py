@@ -3,7 +3,8 @@
 A process that is no child of the root keeps every `Results` and `Reply` that it sends up, as long as no `Ack` covers
 it. When its parent is gone it says which requests and tasks it keeps answers to (`ids`), and sends them again to its
 new parent (`again`). Only references are kept. Above KEPT_BYTES_MAX the oldest answers shrink to a note that they are
-lost: what is not sent again must never look as if it had not run.
+lost: what is not sent again must never look as if it had not run. That a task did not run and may elsewhere is no
+answer, and not kept: who has heard it may have sent the task elsewhere already.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from hiersched.limits import KEPT_BYTES_MAX
 from hiersched.protocol import messages as m
 from hiersched.protocol.framing import Frame
 
+_ELSEWHERE = frozenset({m.ENGINE_UNKNOWN, m.UNMET})
 _LOST = "its answer was lost with a scheduler, and had been too large to be kept"
 
 _KeptResults = tuple[m.Results, Sequence[Frame], int]  # and its bytes
@@ -41,6 +43,8 @@ class Kept:
 
     def add_results(self, batch: m.Results, frames: Sequence[Frame] = ()) -> None:
         """This batch is being sent."""
+        if not _ELSEWHERE.isdisjoint([result.code for result in batch.results]):
+            batch = m.Results([result for result in batch.results if result.code not in _ELSEWHERE])
         size = sum([len(result.payload) for result in batch.results]) + sum([len(frame) for frame in frames])
         self.results_sent += 1
         self._results.append((batch, frames, size))

@@ -44,7 +44,7 @@ class Receipts:
         # At the root:
         self._owed: dict[Link, list[m.TaskId]] = {}  # calls to acknowledge, by child
         self._bytes = 0  # taken in since the last acknowledgement
-        self._full = False  # a child has as many answers unacknowledged as it may
+        self._full = False  # it is time: a child has as many answers unacknowledged as it may
 
     @property
     def due(self) -> bool:
@@ -95,8 +95,15 @@ class Receipts:
         if self.keeping:
             self.kept.add_reply(reply, frames)
 
+    def hurry(self) -> None:
+        """Tasks that have been answered run again: at the root, acknowledge that before they are handed out.
+
+        Or else an engine that failed one would take its answer, which it keeps, for that of the next try.
+        """
+        self._full = True
+
     def on_drained(self) -> None:
-        """All that was heard has been passed on."""
+        """All that was heard has been passed on; at the root, it has come where it is to be."""
         if not self.due:
             return
         if self._is_root:

@@ -209,13 +209,16 @@ class SchedulerCore:
 
     def _on_drained(self, event: Drained, now: float) -> None:
         """Hand out tasks, pass on results, tell who came and went."""
+        if self.place.is_root:
+            self.receipts.on_drained()
         self.work.hand_out()
         self.work.pass_on()
         if self.family.joined or self.family.left:
             news = self.family.take_news()
             for link in self.membership.clients if self.place.is_root else [PARENT]:
                 self.outbox.send(link, news)
-        self.receipts.on_drained()
+        if not self.place.is_root:
+            self.receipts.on_drained()
 
     # --- who speaks ---------------------------------------------------------------------------------------------------
 
@@ -341,7 +344,8 @@ class SchedulerCore:
         child = self.membership.children[link]
         child.completed += len(batch.results)
         self.receipts.on_results(child, batch, frames)
-        self.work.on_results(child, batch, frames)
+        if self.work.on_results(child, batch, frames):
+            self.receipts.hurry()
 
     def _on_outputs(self, link: Link, outputs: m.Outputs, frames: Sequence[Frame], now: float) -> None:
         self.relay.on_outputs(self.membership.children[link].reach, outputs, frames, now)

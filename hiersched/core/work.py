@@ -211,8 +211,8 @@ class Work:
 
     # --- tasks end ----------------------------------------------------------------------------------------------------
 
-    def on_results(self, child: Neighbour, batch: m.Results, frames: Sequence[Frame]) -> None:
-        """Take in what a child's engines answer."""
+    def on_results(self, child: Neighbour, batch: m.Results, frames: Sequence[Frame]) -> bool:
+        """Take in what a child's engines answer. Whether some of these tasks are to run again."""
         start = 0
         owner: Link | None = None
         again: list[Flight] = []
@@ -232,6 +232,7 @@ class Work:
             start = end
         if again:
             self.dispatcher.put_back(again, self._alive)
+        return bool(again)
 
     def on_lost(self, child: Neighbour, reason: str) -> None:
         """A child is gone, with the tasks it held, each of which may have run.

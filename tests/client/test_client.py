@@ -166,12 +166,56 @@ def test_nothing_that_runs_is_purged(rc, root):
     rc.purge_everything()
 
 
-def test_what_no_database_knows_is_refused_with_a_hint(rc):
-    assert rc.hub_history() == rc.history
-    with pytest.raises(UserError, match=r"rc.history has the ids"):
-        rc.db_query({})
-    with pytest.raises(UserError, match="call the function again"):
-        rc.resubmit()
+def test_what_is_purged_is_listed_no_more(rc, root):
+    tasks = [made(rc) for _ in range(3)]
+    for task in tasks:
+        root.end_task(request_of(task))
+    rc.wait(timeout=DEADLINE_S)
+    names = rc.hub_history()
+    rc.purge_hub_results(names[1])
+    assert rc.history == [names[0], names[2]]
+    rc.purge_results("all")
+    assert rc.history == []
+    fresh = made(rc)
+    assert rc.history == fresh.msg_ids
+
+
+def test_own_calls_can_be_queried(rc, root):
+    dropped = request_of(made(rc))
+    root.end_task(dropped, rank=3)
+    rc.wait(timeout=DEADLINE_S)
+    held, opened = made(rc, 0, 2), made(rc)
+    root.fail(request_of(held), [0, 2], ValueError("bad"))
+    held.wait(DEADLINE_S)
+    first, second, third = rc.db_query()
+    assert (first["msg_id"], first["engine_id"], first["status"]) == (f"{SESSION}-1", 3, "ok")
+    assert (second["status"], second["error"].ename) == ("error", "ValueError")
+    assert (third["msg_id"], third["status"]) == (opened.msg_ids[0], None)
+    assert rc.db_query({"submitted": {"$lt": second["submitted"]}}) == [first]
+    assert rc.db_query({"submitted": {"$gte": second["submitted"]}, "status": "error"}) == [second]
+    assert rc.db_query({"msg_id": {"$in": [third["msg_id"]]}}, keys="status") == [
+        {"msg_id": third["msg_id"], "status": None}
+    ]
+    assert rc.db_query({"status": {"$exists": True, "$ne": "ok"}}, keys=["engine_id"])[0]["engine_id"] == 0
+    with pytest.raises(UserError, match=r"a query cannot ask for '\$regex'"):
+        rc.db_query({"msg_id": {"$regex": "."}})
+
+
+def test_a_task_can_be_submitted_again(rc, root):
+    task, call = made(rc), made(rc, 0)
+    sent = root.heard_task() if type(root.link.sent[-1][0]) is m.Tasks else None
+    root.end_task(request_of(task), "first")
+    assert task.get(DEADLINE_S) == "first"
+    root.forget()
+    again = rc.resubmit(task.msg_ids)
+    until(lambda: not root.silent, "it is out")
+    repeated = root.heard_task()
+    assert repeated.id == request_of(again)
+    assert sent is None or (repeated.function, repeated.payload) == (sent.function, sent.payload)
+    root.end_task(repeated.id, "second")
+    assert again.get(DEADLINE_S) == ["second"]
+    with pytest.raises(UserError, match="is no task, or too large"):
+        rc.resubmit(call)
 
 
 # --- engines ----------------------------------------------------------------------------------------------------------

@@ -434,7 +434,7 @@ def test_a_session_that_is_joined_gives_the_answers_that_come_again():
         with pytest.raises(UnknownTask, match="before this client joined"):
             session.find(id_of(1))
         del call, task
-        session.forget_answers()
+        session.forget_requests()
         with pytest.raises(ResultDropped):
             session.find(id_of(3))
 

@@ -19,6 +19,7 @@ from hiersched.client.client import Client
 from hiersched.client.cluster import Cluster
 from hiersched.client.results import AsyncResult
 from hiersched.errors import ClusterLost, EngineLost, UnknownEngine
+from hiersched.limits import RESTARTS_MAX
 from hiersched.runtime import connection
 from tests.patience import DEADLINE_S, until
 from tests.processes import errands
@@ -50,6 +51,7 @@ class Storm:
         self.started = 0
         self.tasks: list[tuple[int, AsyncResult]] = []
         self.calls: list[AsyncResult] = []
+        self.killed: Counter[str] = Counter()
 
     def work(self) -> None:
         """Put some work under way, or none."""
@@ -71,9 +73,12 @@ class Storm:
             self.rng.choice(below_root).kill()
         else:
             processes = host_of(self.rc).children()
-            engines = [process for process in processes if _name_of(process).startswith("hs-engine")]
-            if engines:
-                self.rng.choice(engines).kill()
+            engines = {name: process for process in processes if (name := _name_of(process)).startswith("hs-engine")}
+            names = sorted(name for name in engines if self.killed[name] < RESTARTS_MAX)  # more often is given up
+            if names:
+                name = self.rng.choice(names)
+                self.killed[name] += 1
+                engines[name].kill()
 
     def _strike_client(self) -> None:
         command = [sys.executable, "-c", CLIENT, self.rc.cluster_id]

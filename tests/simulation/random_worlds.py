@@ -273,8 +273,9 @@ class RandomWorld:
 
     def _follow(self, client: SimClient, *, joins: bool) -> None:
         """Another client in the place of one that is gone."""
-        if client.gone and client in self.clients:
-            fresh = self.world.add_client(joins=client) if joins else self.world.add_client(detached=client.detached)
+        latest = self._latest(client)
+        if latest.gone and client in self.clients:
+            fresh = self.world.add_client(joins=latest) if joins else self.world.add_client(detached=client.detached)
             if self.stormy:
                 self.clients[self.clients.index(client)] = fresh
 
