@@ -9,7 +9,6 @@ lock, so no room is ever overlooked. Packing and sending happen outside the lock
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from hiersched.client.interrupts import Held
 from hiersched.client.map_run import Chunk, Follow, Pack
+from hiersched.client.pump import deadline_of, left_of
 from hiersched.errors import TaskCancelled
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ class BalancedMap:
 
     def wait(self, timeout_s: float | None) -> bool:
         """Block until the map ends; False if it has not within `timeout_s`."""
-        ends_at = None if timeout_s is None else time.monotonic() + timeout_s
+        ends_at = deadline_of(timeout_s)
         while not self.done:
             if not self._wait_for_oldest(ends_at):
                 return self.done
@@ -276,7 +276,7 @@ class BalancedMap:
     def _wait_for(self, chunk: Chunk, ends_at: float | None) -> bool:
         """Block until `chunk` is back; False if it is not by `ends_at`."""
         pending = chunk.pending
-        if not pending.done and not self.session.wait((pending,), _left(ends_at)):
+        if not pending.done and not self.session.wait((pending,), left_of(ends_at)):
             return False
         self._on_done(chunk, pending)
         return True
@@ -289,7 +289,7 @@ class BalancedMap:
 
     def wait_until(self, condition: Callable[[], bool], timeout_s: float | None = None) -> bool:
         """Block until chunks that are back have made `condition()` hold; False if it does not within `timeout_s`."""
-        ends_at = None if timeout_s is None else time.monotonic() + timeout_s
+        ends_at = deadline_of(timeout_s)
         while not condition():
             if self.done or not self._wait_for_any(condition, ends_at):
                 return condition()
@@ -304,7 +304,7 @@ class BalancedMap:
         in_time = self.session.wait_for_parts(
             [chunk.pending for chunk in flying],
             lambda: condition() or any(chunk.pending.done for chunk in flying),
-            _left(ends_at),
+            left_of(ends_at),
         )
         for chunk in flying:
             if chunk.pending.done:
@@ -315,14 +315,10 @@ class BalancedMap:
         """Nothing is out: send more, or block until the thread that is at it has. False if it has not by `ends_at`."""
         self._feed()
         while True:
-            left = _left(ends_at)
+            left = left_of(ends_at)
             with Held(), self._changed:
                 period_s = _PERIOD_S if left is None else min(left, _PERIOD_S)
                 if self._changed.wait_for(lambda: bool(self._flying) or self.done or not self._feeding, period_s):
                     return True
             if left == 0.0:
                 return False
-
-
-def _left(ends_at: float | None) -> float | None:
-    return None if ends_at is None else max(ends_at - time.monotonic(), 0.0)

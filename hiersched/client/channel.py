@@ -72,7 +72,11 @@ class Channel:
         self._outbox = TaskOutbox(self._link, self._supplies, self._bindings.bind)
         self._inbox = Inbox(self._table, supplies=self._supplies, bindings=self._bindings, outbox=self._outbox)
         self._pump = Pump(
-            self._link.fileno(), look=self._look, outstanding=lambda: bool(self._requests), closed=lambda: self.closed
+            self._link.fileno(),
+            look=self._look,
+            again_in_s=self._outbox.ready_in_s,
+            outstanding=lambda: bool(self._requests),
+            closed=lambda: self.closed,
         )
         waits, orders = Waits(self._pump, self), Orders(self._ask)
         self.wait, self.wait_any, self.wait_for_parts = waits.for_all, waits.for_any, waits.for_parts
@@ -216,7 +220,7 @@ class Channel:
                     break
                 if received is not None:
                     inbox.take(received[1], received[2])
-                elif outbox.ready:
+                elif outbox.ready and outbox.due:
                     outbox.flush()
                 else:
                     break

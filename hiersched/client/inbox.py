@@ -8,7 +8,7 @@ from typing import Any
 
 from hiersched import errors
 from hiersched.client.bindings import Bindings
-from hiersched.client.losses import loss_error
+from hiersched.client.losses import NOWHERE, loss_error
 from hiersched.client.news import CommNews, OnComm, OutputNews
 from hiersched.client.pending import Pending
 from hiersched.client.requests import Requests
@@ -83,24 +83,31 @@ class Inbox:
 
     def _on_results(self, batch: m.Results, frames: Sequence[Frame]) -> None:
         self._outbox.seen += len(batch.results)
-        start = 0
+        requests = self._requests
+        start = settled = 0
         for result in batch.results:
+            pending = requests.get(result.id)
             end = start + result.frames
-            pending = self._requests.get(result.id)
-            if pending is not None:
-                self._outbox.in_flight -= 1
-                if result.code in _RAN:
-                    last = pending.take_result(result.rank, whole(result.payload, frames[start:end]))
-                    if last:
-                        self._note_output(pending, [result.rank], last)
-                    self._complete(pending)
-                else:
-                    self.lose(pending, result.code, result.rank, result.payload.decode(errors="replace"))
+            if pending is None:
+                start = end
+                continue
+            settled += 1
+            if result.code in _RAN:
+                own = whole(result.payload, frames[start:end]) if result.frames else (result.payload,)
+                last = pending.take_result(result.rank, own)
+                if last:
+                    self._note_output(pending, [result.rank], last)
+                self._complete(pending)
+            else:
+                self.lose(pending, result.code, result.rank, result.payload.decode(errors="replace"))
             start = end
+        self._outbox.in_flight -= settled
 
     def lose(self, pending: Pending, code: int, rank: int, text: str) -> None:
         """A task ends with one of the codes on the wire."""
-        if code == m.ENGINE_LOST:
+        if rank == m.NO_RANK:
+            rank = NOWHERE
+        elif code == m.ENGINE_LOST:
             self.roster.forget(1 << rank, pending.submitted)
         error = loss_error(code, rank, text)
         if code == m.DEPENDENCY:
@@ -111,7 +118,8 @@ class Inbox:
     def _complete(self, pending: Pending) -> None:
         if pending.digests:
             self._supplies.release(pending)
-        pending.inputs = ()
+        if pending.inputs:
+            pending.inputs = ()
         self._table.end(pending)
         self._news.append(pending)
 

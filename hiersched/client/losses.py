@@ -18,6 +18,8 @@ from hiersched.errors import (
 )
 from hiersched.protocol import messages as m
 
+NOWHERE = -1  # in the place of a rank: no engine in particular
+
 _LOSSES: dict[int, type[HierschedError]] = {
     m.ENGINE_LOST: EngineLost,
     m.ENGINE_UNKNOWN: UnknownEngine,
@@ -33,15 +35,16 @@ _LOSSES: dict[int, type[HierschedError]] = {
 
 
 def loss_error(code: int, rank: int, text: str) -> HierschedError:
-    """What is raised for a part that ended with `code`, on or for the engine `rank`."""
+    """What is raised for a part that ended with `code`, on or for the engine `rank`; NOWHERE: on none in particular."""
     kind = _LOSSES.get(code)
     if kind is None:
         return ProtocolError(f"the answer has an unknown code, {code}: {text}")
+    where = "" if rank == NOWHERE else f"engine {rank}: "
     if kind is UnknownEngine:
-        return UnknownEngine(f"engine {rank}: {text}")
+        return UnknownEngine(where + text)
     if kind is not EngineLost:
         return kind(text)
-    error = EngineLost(f"engine {rank}: {text}")
-    error.engine_id = rank
+    error = EngineLost(where + text)
+    error.engine_id = None if rank == NOWHERE else rank
     error.reason = text
     return error

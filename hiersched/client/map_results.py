@@ -6,7 +6,6 @@ results as soon as they are back, and raises the error of an item when its turn 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hiersched.client.map_run import items_in
 from hiersched.client.metadata import Metadata, describe_part
+from hiersched.client.pump import deadline_of
 from hiersched.client.results import AsyncResult, Join, at_most
 from hiersched.client.streaming import Stream
 from hiersched.errors import CompositeError, UserError
@@ -172,8 +172,7 @@ class AsyncMapResult(AsyncResult):
         errors of items, do not raise them.
         """
         give = self._return_exceptions if return_exceptions is None else return_exceptions
-        timeout_s = at_most(timeout)
-        for chunk in self._run.as_done(None if timeout_s is None else time.monotonic() + timeout_s):
+        for chunk in self._run.as_done(deadline_of(at_most(timeout))):
             yield from enumerate(chunk_values(chunk, return_exceptions=give), chunk.start)
 
     def split(self) -> tuple[AsyncResult, ...]:

@@ -60,7 +60,7 @@ def describe_part(request: Pending | Selection, place: int) -> Metadata:
     pending, position = request.part(place)
     outcome = pending.outcomes[position]
     targets = pending.targets
-    engine = targets[position] if targets else None
+    engine = targets[position] if targets and targets[position] >= 0 else None
     outputs = pending.outputs_of(position)
     terms = pending.terms
     known = Metadata(dict.fromkeys(FIELDS))

@@ -22,15 +22,23 @@ _TURN_PERIOD_S = 0.05  # how often a thread that waits for its turn looks whethe
 
 
 class Pump:
-    """Runs `look` (take in what waits; raises nothing) whenever a descriptor says there may be something.
+    """Runs `look` (take in what waits) whenever a descriptor says there may be something.
 
-    outstanding: whether anything is still to come; closed: whether nothing ever will.
+    again_in_s: when it is to look even without that, if at all; outstanding: whether anything is still to come; closed:
+    whether nothing ever will.
     """
 
     def __init__(
-        self, descriptor: int, *, look: Callable[[], None], outstanding: Callable[[], bool], closed: Callable[[], bool]
+        self,
+        descriptor: int,
+        *,
+        look: Callable[[], None],
+        again_in_s: Callable[[], float | None],
+        outstanding: Callable[[], bool],
+        closed: Callable[[], bool],
     ) -> None:
         self._look = look
+        self._again_in_s = again_in_s
         self._outstanding = outstanding
         self._closed = closed
         self._turn = threading.RLock()
@@ -121,7 +129,8 @@ class Pump:
             left = left_of(deadline)
             if self._closed() or (left is not None and left <= 0):
                 return False
-            for descriptor, _ in self._sleep(left):
+            again = self._again_in_s()
+            for descriptor, _ in self._sleep(left if again is None else again if left is None else min(left, again)):
                 if descriptor == self._kicks:
                     os.eventfd_read(self._kicks)
                     self._kicked = False  # before the look that follows, so that no later kick is lost

@@ -9,7 +9,6 @@ awaited. Nothing is unpickled before it is read.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from hiersched.client.display import show_outputs
 from hiersched.client.progress import Bar, here
+from hiersched.client.pump import deadline_of, left_of
 from hiersched.client.quorum import Quorum, needed_for
 from hiersched.client.result_parts import ResultParts
 from hiersched.client.selection import Selection, split_by
@@ -277,7 +277,7 @@ class AsyncResult(ResultParts):
         timeout: seconds from now in which all must have come, or TimeoutError is raised. return_exceptions: give errors
         in the places of results, do not raise them.
         """
-        ends_at = None if at_most(timeout) is None else time.monotonic() + timeout
+        ends_at = deadline_of(at_most(timeout))
         give = self._return_exceptions if return_exceptions is None else return_exceptions
         read = self._value_or_error if give else self._value_at
         left = list(range(len(self._pending.outcomes)))
@@ -286,8 +286,7 @@ class AsyncResult(ResultParts):
             for place in ready:
                 yield self._pending.targets[place], read(place)
             given = len(self) - len(left)
-            left_s = None if ends_at is None else max(0.0, ends_at - time.monotonic())
-            if left and not self._wait_until(lambda given=given: self.progress > given, left_s):
+            if left and not self._wait_until(lambda given=given: self.progress > given, left_of(ends_at)):
                 raise TimeoutError(self._late(timeout))
 
     def split(self) -> tuple[AsyncResult, ...]:

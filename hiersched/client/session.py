@@ -119,7 +119,8 @@ class Session(Channel):
         self._outbox.put(entry)
         if self._outbox.due:
             self._flush()
-        else:
+        elif not self._outbox.announced:
+            self._outbox.announced = True
             self._pump.kick()
         self._pump.want()
         if self._inbox.ended is not None:  # meanwhile, and perhaps without this one

@@ -25,7 +25,8 @@ Entry = tuple[Pending, Task, Sequence[Frame], Mapping[bytes, Any]]
 class TaskOutbox:
     """Tasks that wait to be sent. in_flight: at the root, at most in_flight_max; seen: results that have come in.
 
-    bind: completes a task that asks for something, right before it is sent.
+    announced: whoever receives knows that there is something to be sent. bind: completes a task that asks for
+    something, right before it is sent.
     `put` may be called by any thread at any time; the rest under the session's lock.
     """
 
@@ -33,6 +34,7 @@ class TaskOutbox:
         self.in_flight = 0
         self.in_flight_max = 0
         self.seen = 0
+        self.announced = False
         self._seen_told = 0
         self._link = link
         self._supplies = supplies
@@ -56,8 +58,13 @@ class TaskOutbox:
             return self.in_flight < self.in_flight_max
         return self.seen - self._seen_told >= RESULTS_UNSEEN_MAX
 
+    def ready_in_s(self) -> float | None:
+        """How long what is ready waits for more; None if nothing is."""
+        return max(0.0, FLUSH_PERIOD_S - (time.monotonic() - self._flushed_s)) if self.ready else None
+
     def flush(self) -> None:
         """Send as many as the root takes."""
+        self.announced = False  # what is put from here on may come too late for this time
         self._flushed_s = time.monotonic()
         while self._waiting and self.in_flight < self.in_flight_max:
             self._send_some(min(len(self._waiting), self.in_flight_max - self.in_flight))

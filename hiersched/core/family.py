@@ -168,6 +168,7 @@ class Family:
         estate, gone = core.orphans.admit(child, orphans, reason)
         core.membership.members |= core.orphans.ranks
         core.outbox.add(Close(link))
+        self._turn_away()
         core.births.on_ended(link, now, below=gone & child.below if ended else 0)
         core.calls.on_lost(_engines_in(orphans) & ~child.members, reason, now)
         self._give_up(estate, gone, reason, now)
@@ -177,6 +178,7 @@ class Family:
         core = self._core
         estate, gone = core.orphans.lose(link, orphans)
         below = gone & core.membership.members
+        self._turn_away()
         core.calls.on_lost(_engines_in(orphans) & ~core.membership.members, reason, now)
         core.membership.members ^= below
         core.births.on_ended(link, now, below=below)
@@ -189,6 +191,7 @@ class Family:
         first = min(child.first for child in (started or orphans[0], *orphans))
         last = max(child.last for child in (started or orphans[0], *orphans))
         estate, gone = core.orphans.admit(Neighbour(link, "scheduler", "", first, last, 0), orphans, reason)
+        self._turn_away()
         core.births.on_ended(link, now)
         self._give_up(estate, gone & ~core.membership.members, reason, now)
 
@@ -206,20 +209,26 @@ class Family:
             self._core.work.settle_lost(estate.lost, sure=estate.sure, reason=estate.reason)
             self._report_left(estate.gone, estate.reason)
 
+    def _turn_away(self) -> None:
+        """Of those that came early, some have ended before their scheduler did, or else they would be known as orphans.
+
+        They go before others are started in their place, under the same names.
+        """
+        for link in self._late():
+            if link not in self._core.orphans:
+                del self.early[link]
+                self._core.refuse(link, m.Refused("PlanError", "it was given up together with its scheduler"))
+
     def _replay(self, now: float) -> None:
-        """Hear those that came early and whose scheduler is now known to be gone."""
-        core = self._core
-        for link, waiting in list(self.early.items()):
-            hello = waiting[0].message
-            assert type(hello) is m.Hello
-            if self._comes_early(link, hello):
-                continue
-            del self.early[link]
-            if link in core.orphans:
-                for event in waiting:
-                    core.take(event, now)
-            else:  # it had ended already, or else it would be known as an orphan
-                core.refuse(link, m.Refused("PlanError", "it was given up together with its scheduler"))
+        """Hear the orphans that came early and whose scheduler is now known to be gone."""
+        for link in self._late():
+            for event in self.early.pop(link):
+                self._core.take(event, now)
+
+    def _late(self) -> list[Link]:
+        """Those of `early` that are early no longer."""
+        hellos = [(link, waiting[0].message) for link, waiting in self.early.items()]
+        return [link for link, hello in hellos if type(hello) is m.Hello and not self._comes_early(link, hello)]
 
     # --- news ---------------------------------------------------------------------------------------------------------
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 
+from hiersched.core.retries import DID_NOT_RUN
 from hiersched.kernels import bitset
 from hiersched.limits import KEPT_BYTES_MAX
 from hiersched.protocol import messages as m
 from hiersched.protocol.framing import Frame
 
-_ELSEWHERE = frozenset({m.ENGINE_UNKNOWN, m.UNMET})
 _LOST = "its answer was lost with a scheduler, and had been too large to be kept"
 
 _KeptResults = tuple[m.Results, Sequence[Frame], int]  # and its bytes
@@ -43,8 +43,8 @@ class Kept:
 
     def add_results(self, batch: m.Results, frames: Sequence[Frame] = ()) -> None:
         """This batch is being sent."""
-        if not _ELSEWHERE.isdisjoint([result.code for result in batch.results]):
-            batch = m.Results([result for result in batch.results if result.code not in _ELSEWHERE])
+        if not DID_NOT_RUN.isdisjoint([result.code for result in batch.results]):
+            batch = m.Results([one for one in batch.results if one.code not in DID_NOT_RUN or one.frames])
         size = sum([len(result.payload) for result in batch.results]) + sum([len(frame) for frame in frames])
         self.results_sent += 1
         self._results.append((batch, frames, size))

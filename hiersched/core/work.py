@@ -18,7 +18,7 @@ from hiersched.core.effects import Link
 from hiersched.core.membership import Membership, Neighbour
 from hiersched.core.outbox import Outbox
 from hiersched.core.queues import ANY, Flight
-from hiersched.core.retries import cancelled, last_word, outcome_of, runs_again
+from hiersched.core.retries import DID_NOT_RUN, cancelled, last_word, outcome_of, runs_again
 from hiersched.core.wording import engines_text
 from hiersched.kernels import bitset
 from hiersched.limits import CLIENTS_MAX, TASKS_IN_FLIGHT_PER_CLIENT_MAX
@@ -212,16 +212,18 @@ class Work:
     # --- tasks end ----------------------------------------------------------------------------------------------------
 
     def on_results(self, child: Neighbour, batch: m.Results, frames: Sequence[Frame]) -> bool:
-        """Take in what a child's engines answer. Whether some of these tasks are to run again."""
+        """Take in what a child's engines answer. Whether a task that has run is to run again."""
         start = 0
         owner: Link | None = None
         again: list[Flight] = []
+        ran = False
         for result, flight in zip(batch.results, self.dispatcher.settle(child, batch.results), strict=True):
             end = start + result.frames
             if flight is None:
                 self._outbox.counts["late"] += 1
             elif result.code and self._goes_back(flight, result, frames[start:end], 1 << result.rank):
                 again.append(flight)
+                ran |= result.code not in DID_NOT_RUN
             else:
                 if flight.owner != owner:
                     owner = flight.owner
@@ -232,7 +234,7 @@ class Work:
             start = end
         if again:
             self.dispatcher.put_back(again, self._alive)
-        return bool(again)
+        return ran
 
     def on_lost(self, child: Neighbour, reason: str) -> None:
         """A child is gone, with the tasks it held, each of which may have run.
@@ -243,9 +245,11 @@ class Work:
         """
         again: list[Flight] = []
         text = reason.encode()
-        failed = child.members if child.role == "engine" else 0  # a scheduler's engines may live
+        is_engine = child.role == "engine"
+        failed = child.members if is_engine else 0  # a scheduler's engines may live
+        rank = child.first if is_engine else m.NO_RANK
         for flight in self.dispatcher.lose(child):
-            result = m.Result(flight.task.id, child.first, 0, m.ENGINE_LOST, text, 0)
+            result = m.Result(flight.task.id, rank, 0, m.ENGINE_LOST, text, 0)
             if self._goes_back(flight, result, (), failed):
                 again.append(flight)
             else:
@@ -259,7 +263,7 @@ class Work:
         return again
 
     def _end(self, owner: Link, task: m.TaskId, code: int, text: str) -> None:
-        self._answers_for(owner).add(m.Result(task, 0, 0, code, text.encode(), 0))
+        self._answers_for(owner).add(m.Result(task, m.NO_RANK, 0, code, text.encode(), 0))
 
     # --- schedulers are lost, and their children adopted --------------------------------------------------------------
 

@@ -46,6 +46,7 @@ INTERRUPTED = 11  # withdrawn while it ran, and interrupted
 CALL_LANE = 0
 CELL_LANE = 1
 NO_FUNCTION = bytes(16)  # the function of a cell
+NO_RANK = ENGINES_MAX  # in the place of a rank: no engine in particular
 _RESULT = b"\0result\0"
 
 
@@ -240,7 +241,7 @@ class Tasks(msgspec.Struct, array_like=True, tag=9, frozen=True):
 
 
 class Result(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """How one task ended. rank: where it ran. code: 0, or one of the codes above.
+    """How one task ended. rank: where it ran; NO_RANK: nowhere, or it is not known. code: 0, or one of those above.
 
     With 0 and RAISED, payload is the outcome's first frame; with any other code a text.
     """

@@ -9,7 +9,7 @@ should be over.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -229,45 +229,47 @@ def _fail(node: SimScheduler, text: str) -> NoReturn:
 
 def leftovers(
     schedulers: Iterable[SimScheduler], engines: Iterable[SimEngine], *, clients: Iterable[SimClient], now_s: float
-) -> list[str]:
-    """What is still held by the processes that live at `now_s`; empty when everything has come to rest."""
-    found = []
+) -> Iterator[str]:
+    """What is still held by the processes that live at `now_s`: nothing when everything has come to rest."""
     alive = [node for node in schedulers if node.ended_s > now_s]
     for node in alive:
-        found += [f"{node.link.decode()}: {what}" for what in _held(node)]
+        for what in _held(node):
+            yield f"{node.link.decode()}: {what}"
     living = [engine for engine in engines if engine.ended_s > now_s]
-    found += [f"engine {engine.rank} is at work" for engine in living if not engine.at_rest]
-    found += [f"engine {engine.rank} keeps {engine.kept} answers" for engine in living if engine.kept]
+    for engine in living:
+        if not engine.at_rest:
+            yield f"engine {engine.rank} is at work, or keeps {engine.kept} answers"
     ranks = bitset.of_ranks(engine.rank for engine in living)
     if alive and alive[0].uplink is None and alive[0].core.membership.members != ranks:
-        found.append(f"the root is wrong about {bitset.text_of(alive[0].core.membership.members ^ ranks)}")
+        yield f"the root is wrong about {bitset.text_of(alive[0].core.membership.members ^ ranks)}"
     for client in clients:
         if client.ended_s > now_s:
             name = client.link.decode()
             if not client.at_rest:
-                found.append(f"{name}: {len(client.open)} requests, {len(client.pins)} blobs, {client.in_flight} tasks")
+                yield f"{name}: {len(client.open)} requests, {len(client.pins)} blobs, {client.in_flight} tasks"
             if client.members != ranks:
-                found.append(f"{name} is wrong about {bitset.text_of(client.members ^ ranks)}")
-    return found
+                yield f"{name} is wrong about {bitset.text_of(client.members ^ ranks)}"
 
 
-def _held(node: SimScheduler) -> list[str]:
+def _held(node: SimScheduler) -> Iterator[str]:
     core = node.core
-    held = {
-        "open requests": len(core.calls.gather.open),
-        "tasks": len(core.work.dispatcher.flights),
-        "waiting tasks": len(core.work.dispatcher),
-        "surveys": len(core.surveys.open),
-        "orders": len(core.orders.open),
-        "questions": len(core.questions.open),
-        "blobs waited for": core.blobs.waiting,
-        "orphans": len(core.orphans),
-        "answers to acknowledge": core.receipts.leftovers(),
-        "pieces of output": len(core.relay),
-        "events": len(node.inbox) + len(node.news),
-    }
-    found = [f"{count} {what}" for what, count in held.items() if count]
+    for what, count in (
+        ("open requests", len(core.calls.gather.open)),
+        ("tasks", len(core.work.dispatcher.flights)),
+        ("waiting tasks", len(core.work.dispatcher)),
+        ("tasks that wait for others", core.work.blocked),
+        ("surveys", len(core.surveys.open)),
+        ("orders", len(core.orders.open)),
+        ("questions", len(core.questions.open)),
+        ("blobs waited for", core.blobs.waiting),
+        ("orphans", len(core.orphans)),
+        ("orphans that came early", len(core.family.early)),
+        ("answers to acknowledge", core.receipts.leftovers()),
+        ("pieces of output", len(core.relay)),
+        ("events", len(node.inbox) + len(node.news)),
+    ):
+        if count:
+            yield f"{count} {what}"
     for child in core.membership.children.values():
         if child.load or child.tasks:
-            found.append(f"{child.link.decode()} is charged with {child.load} for {len(child.tasks)} tasks")
-    return found
+            yield f"{child.link.decode()} is charged with {child.load} for {len(child.tasks)} tasks"

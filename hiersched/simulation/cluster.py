@@ -11,7 +11,8 @@ seconds. Everything random is drawn from one generator, so the arguments and the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from random import Random
 
 import msgspec
@@ -238,7 +239,7 @@ class World:
     def run_until(self, condition: Callable[[], bool], limit_s: float = RUN_S_MAX) -> None:
         """Let things happen until `condition()`. Raises Bug if it does not hold within `limit_s` virtual seconds."""
         if not self._run(condition, limit_s):
-            held = "; ".join(self._leftovers()[:10]) or "nothing is held"
+            held = self._held() or "nothing is held"
             raise Bug(f"what was waited for has not come within {limit_s} s ({held}). Replay: {self.replay}")
 
     def run_for(self, duration_s: float) -> None:
@@ -248,10 +249,9 @@ class World:
     def settle(self) -> None:
         """Let things happen until nothing is held anywhere. Raises Bug if they never come to rest."""
         limit_s = self.timeline.now_s + REST_S_MAX
-        while self._leftovers():
+        while any(self._leftovers()):
             if self.timeline.now_s > limit_s:
-                left = "; ".join(self._leftovers()[:10])
-                raise Bug(f"not at rest after {REST_S_MAX} s: {left}. Replay: {self.replay}")
+                raise Bug(f"not at rest after {REST_S_MAX} s: {self._held()}. Replay: {self.replay}")
             self.run_for(_LOOK_S)
 
     def _run(self, condition: Callable[[], bool], limit_s: float) -> bool:
@@ -261,7 +261,11 @@ class World:
             error.add_note(f"after {self.timeline.events} events, at {self.now_s:.6f} s. Replay: {self.replay}")
             raise
 
-    def _leftovers(self) -> list[str]:
+    def _held(self) -> str:
+        """Some of what is still held, for people."""
+        return "; ".join(islice(self._leftovers(), 10))
+
+    def _leftovers(self) -> Iterator[str]:
         nursery = self._nursery
         engines = nursery.engines.values()
         return leftovers(nursery.schedulers, engines, clients=nursery.clients, now_s=self.timeline.now_s)

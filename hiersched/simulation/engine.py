@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from signal import SIGINT, SIGKILL, SIGTERM
 from typing import Protocol
 
 from hiersched.core.effects import DOORBELL, Link
@@ -28,6 +27,7 @@ from hiersched.simulation.scheduler import Processes
 
 TASK_S = 5e-6  # an engine's time to decode and answer one task of a batch
 
+SIGINT, SIGKILL, SIGTERM = 2, 9, 15
 _RETURNED = 0
 
 Work = tuple[m.Call | m.Task, Sequence[Frame]]
@@ -86,8 +86,8 @@ class SimEngine(EngineLink):
 
     @property
     def at_rest(self) -> bool:
-        """It has nothing to do and waits for nothing."""
-        return not (self._work or self._inbox or self._results or self._running)
+        """It has nothing to do, waits for nothing, and knows that the root has all it answered."""
+        return not (self._work or self._inbox or self._results or self._running or self.kept)
 
     # --- in -----------------------------------------------------------------------------------------------------------
 

@@ -240,6 +240,17 @@ def test_one_that_came_early_and_has_ended_since_is_turned_away(root, working):
     assert [type(word) for word in root.says(b"client")] == [m.Results, m.Members]
 
 
+def test_one_that_came_early_and_has_ended_is_turned_away_before_another_takes_its_name():
+    root = Transcript(0, 8, restarts=True)
+    root.core.births.adopt([scheduler_child(0, 2)])
+    low = root.scheduler(0, 2)
+    root.hears(b"engine-0", hello("engine", 0, 1))
+    root.loses(low, engine_child(1))
+    first, second, spawn = root.does()
+    assert (first, second) == (Close(low), Close(b"engine-0"))
+    assert [child.first for child in spawn.children] == [0]
+
+
 def test_one_that_came_early_and_ends_is_forgotten(root, low):
     root.hears(b"engine-0", hello("engine", 0, 1))
     root.loses(b"engine-0")

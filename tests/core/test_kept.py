@@ -71,6 +71,16 @@ def test_a_call_that_was_answered_in_parts_is_kept_until_all_of_it_is_there(kept
     assert (kept.held, kept.bytes) == (0, 0)
 
 
+def test_what_did_not_run_and_may_elsewhere_is_not_kept_but_counted(kept):
+    elsewhere = [m.Result(1, 0, 0, code, b"not here", 0) for code in (m.ENGINE_UNKNOWN, m.UNMET)]
+    kept.add_results(m.Results([elsewhere[0], result(2, 0, frames=1), elsewhere[1]]), [b"two"])
+    kept.add_results(m.Results(elsewhere))
+    assert (kept.ids(), kept.results_sent) == ([2], 2)
+    assert again(kept) == [(m.Results([result(2, 0, frames=1)]), [b"two"]), (m.Results([]), [])]
+    kept.on_ack(m.Ack(1, []))
+    assert kept.ids() == []
+
+
 # --- bounds -----------------------------------------------------------------------------------------------------------
 
 

@@ -61,6 +61,18 @@ def test_the_root_acknowledges_early_when_large_answers_have_come_in(root, low, 
     assert len(root.says(b"client")) == 1
 
 
+def test_that_a_task_failed_is_acknowledged_before_it_runs_again(root, low):
+    again = m.Task(9, b"F" * 16, [], b"", 0, m.Terms(retries=1))
+    root.hears(low, m.Results([result(number, number) for number in range(4)]))
+    root.hears(b"client", m.Tasks([again]))
+    root.drains()
+    assert len(root.says(low)) == 1
+    root.hears(low, m.Results([m.Result(9, 0, 1, m.RAISED, b"outcome", 0)]))
+    root.drains()
+    assert [type(word) for word in root.says(low)] == [m.Ack, m.Tasks]
+    assert len(root.says(b"client")) == 1
+
+
 def test_the_root_acknowledges_a_call_when_all_of_it_is_there(root, low):
     client = b"client"
     root.hears(client, call(9, 0, 1, 2))
@@ -187,6 +199,15 @@ def test_directly_under_the_root_nothing_is_kept(middle):
     assert middle.core.receipts.kept.held == 0
     middle.hears(PARENT, m.Ack(2, []))
     assert middle.says(b"engine-4") == [m.Ack(2, [])]
+
+
+def test_a_task_that_could_not_run_here_is_no_answer_that_comes_again(middle):
+    middle.loses(b"engine-4"), middle.loses(b"engine-5")
+    middle.drains()
+    assert [one.code for one in middle.says(PARENT)[0].results] == [m.ENGINE_LOST] * 2 + [m.ENGINE_UNKNOWN] * 2
+    assert len(middle.does()) == 2
+    assert sorted(middle.climbs().holds) == [0, 1]
+    assert [one.id for one in middle.says(PARENT)[1].results] == [0, 1]
 
 
 def adopting(middle: Transcript) -> bytes:

@@ -236,7 +236,7 @@ def result(number: int, rank: int, *, frames: int = 0, duration_us: int = 1_000_
     return m.Result(number, rank, duration_us, 0, b"value", frames)
 
 
-def ended(number: int, code: int, text: str, rank: int = 0) -> m.Result:
+def ended(number: int, code: int, text: str, rank: int = m.NO_RANK) -> m.Result:
     """How a scheduler ends a task that has no value."""
     return m.Result(number, rank, 0, code, text.encode(), 0)
 

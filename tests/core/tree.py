@@ -272,6 +272,10 @@ class Tree:
                 self._connect(node, next(one for one in node.above if one.alive))
             case Close():
                 node.heard.pop(effect.link, None)
+                child = self.nodes.get(effect.link)
+                if child is not None and child.alive and child.starter is node:
+                    self.kill(child)
+                    child.buried = True  # whoever ends a child asks for no news of it
             case Exit():
                 raise AssertionError(f"{node.link!r} ends: {effect.reason}")
 
@@ -320,11 +324,13 @@ class Tree:
     # --- what must always hold ----------------------------------------------------------------------------------------
 
     def _check_acks(self) -> None:
-        """Whatever an engine has been told that the root has, the client has been told."""
+        """Whatever an engine has been told that the root has, the client has been told, or is about to be."""
         for engine in self.engines:
             for number in engine.acked:
-                known = self.answers.get(number, {}).get(engine.rank) or self.ends.get(number)
-                assert known is not None, f"{number} was acknowledged to engine {engine.rank} and is not there"
+                call = self.root.core.calls.gather.open.get(number)
+                gathered = call is not None and not call.pending >> engine.rank & 1
+                known = gathered or number in self.ends or engine.rank in self.answers.get(number, {})
+                assert known, f"{number} was acknowledged to engine {engine.rank} and is not there"
             engine.acked.clear()
 
     def leftovers(self) -> list[str]:

@@ -12,6 +12,7 @@ from hiersched.limits import MIB
 from hiersched.protocol import messages as m
 from hiersched.simulation.client import SimClient
 from hiersched.simulation.cluster import Setup, World
+from hiersched.simulation.engine import SIGINT
 from hiersched.simulation.network import Weather
 from hiersched.simulation.payload import Argument, digest_of
 from hiersched.simulation.requests import Request
@@ -20,7 +21,6 @@ from hiersched.simulation.verdicts import Events, unexplained
 Kind = Literal["any", "gentle", "storm"]
 
 WORK_S = 0.1  # work and faults begin within this time
-SIGINT, SIGKILL = 2, 9
 
 
 class RandomWorld:

@@ -8,10 +8,10 @@ from hiersched.errors import RemoteError, TaskCancelled, TaskInterrupted
 from hiersched.kernels import bitset
 from hiersched.protocol import messages as m
 from hiersched.simulation.cluster import Setup, World
+from hiersched.simulation.engine import SIGINT
 from hiersched.simulation.payload import Argument
 
 ONE_HOST = Setup(slots_per_host=1_000)
-SIGINT = 2
 HOURS_S = 3_600.0
 
 

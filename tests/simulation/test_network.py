@@ -107,6 +107,22 @@ def test_a_message_may_find_its_link_broken():
     assert pair.edge.broken
 
 
+def test_on_one_host_no_link_breaks_by_itself():
+    pair = Pair(Weather(breaks=1.0), hosts="aa")
+    pair.say("here")
+    assert pair.run() == ["here"]
+
+
+def test_who_goes_to_another_parent_hears_nothing_more_from_the_old_one():
+    pair = Pair()
+    pair.say("heard", at_s=0.0)
+    pair.say("under way", at_s=1.0)
+    pair.run(until_s=1.0)
+    other = Listener(b"other", "b", pair.timeline)
+    pair.network.connect(other, pair.child).down.send(1.0, Bye("from the other"))
+    assert pair.run() == ["heard", "from the other"]
+
+
 def test_what_had_not_left_when_its_sender_ended_never_does():
     pair = Pair()
     pair.say("left before", at_s=1.0)

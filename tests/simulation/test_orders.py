@@ -8,6 +8,7 @@ from hiersched.errors import EngineLost, UnknownEngine
 from hiersched.kernels import bitset
 from hiersched.protocol import messages as m
 from hiersched.simulation.cluster import Setup, World
+from hiersched.simulation.engine import SIGINT
 from hiersched.simulation.payload import Argument
 from hiersched.simulation.requests import Question
 
@@ -131,7 +132,11 @@ def test_questions_end_though_schedulers_die():
     for node in world.schedulers(1):
         world.end(node, at_s=world.now_s + 1e-4)
     client = world.client
-    questions = [client.survey(range(32)), *[client.why(task) for task in tasks.ids], client.order([5], "signal", 2)]
+    questions = [
+        client.survey(range(32)),
+        *[client.why(task) for task in tasks.ids],
+        client.order([5], "signal", SIGINT),
+    ]
     world.run_until(lambda: all(question.done() for question in questions), limit_s=0.1)
     world.run_until(tasks.done)
     world.settle()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from hiersched.errors import Bug, EngineLost
+from hiersched.errors import Bug, EngineLost, RemoteError
 from hiersched.simulation.payload import Answer, Argument
-from hiersched.simulation.requests import Request
+from hiersched.simulation.requests import Request, ToldAgain
 
 
 def call() -> Request:
@@ -67,3 +67,34 @@ def test_a_call_on_nobody_is_over_when_it_is_sent():
     request.begin([42], now_s=1.0)
     assert request.done()
     assert request.took_s == 0.0
+
+
+def test_code_that_raised_is_an_error_if_the_answer_is_its_own():
+    request = call()
+    request.settle(request.place_of(3), Answer(42, 3, 5, failed=True), 2.0)
+    assert request.errors == {3: RemoteError}
+    with pytest.raises(Bug, match="wanted"):
+        request.settle(request.place_of(7), Answer(42, 7, 6, failed=True), 2.0)
+
+
+def test_what_one_client_had_the_next_is_told_once_more():
+    request = call()
+    request.settle(request.place_of(3), Answer(42, 3, 5), 2.0)
+    again = ToldAgain()
+    again.expect(42, request, -1)
+    assert again.expects(42)
+    assert not again.take(42, request.place_of(7))
+    assert again.take(42, request.place_of(3))
+    assert not again.expects(42)
+    assert not again.take(42, request.place_of(3))
+
+
+def test_of_a_batch_of_tasks_only_the_one_in_question_is_told_again():
+    request = Request(None, [Argument(0.0, token=token) for token in range(2)])
+    request.begin([10, 11], now_s=0.0)
+    request.settle(0, Answer(10, 99, 0), 1.0)
+    again = ToldAgain()
+    again.expect(10, request, 0)
+    again.expect(11, request, 1)
+    assert again.expects(10, 0)
+    assert not again.expects(11)
