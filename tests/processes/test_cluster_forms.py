@@ -32,6 +32,12 @@ print(Cluster(1, cluster_id=sys.argv[1], shutdown_atexit=False).start_cluster_sy
 
 
 @pytest.fixture
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No cluster of another test is known."""
+    monkeypatch.setenv("HIERSCHED_DIR", str(tmp_path))
+
+
+@pytest.fixture
 def cluster() -> Iterator[Cluster]:
     """Two engines."""
     cluster = Cluster(2)
@@ -311,7 +317,7 @@ def test_a_file_that_cannot_be_written_stops_the_cluster(tmp_path: Path) -> None
     assert cluster.controller is None
 
 
-def test_a_cluster_may_outlive_the_process_that_started_it() -> None:
+def test_a_cluster_may_outlive_the_process_that_started_it(alone: None) -> None:
     command = [sys.executable, "-c", LEAVER, "left"]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=True)
     root = psutil.Process(int(ran.stdout))
@@ -325,7 +331,7 @@ def test_a_cluster_may_outlive_the_process_that_started_it() -> None:
     assert Cluster.list() == []
 
 
-def test_profiles_are_worlds_of_their_own() -> None:
+def test_profiles_are_worlds_of_their_own(alone: None) -> None:
     with Cluster(1, cluster_id="one", profile="work") as there, Cluster(2, cluster_id="one") as here:
         assert (len(there), len(here)) == (1, 2)
         with Client(profile="work") as rc:
