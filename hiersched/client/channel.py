@@ -161,6 +161,7 @@ class Channel:
             known = self._table.explain(request)
             if known is not None:
                 return known
+            self._outbox.flush()
             if self._outbox.waiting_among({request}):
                 text = f"the root has {self._outbox.in_flight} tasks of this client, as many as it takes at a time"
                 return Explanation("held", text)
@@ -257,13 +258,16 @@ class Channel:
     def close(self, *, forget: bool = False) -> None:
         """Leave the cluster. What is outstanding ends with ClusterLost here.
 
-        A detached session goes on without its client, unless it is to be forgotten: then its work is withdrawn.
+        A detached session goes on without its client, with all that was submitted. If it is to be forgotten, its work
+        is withdrawn.
         """
         stays = self.detached and not forget
         with Held(), self._lock:
             if self._link.socket.closed:
                 return
             if not self.closed:
+                if stays:
+                    self._outbox.flush(all_of_it=True)
                 self._link.send(m.Bye("the client closed its session", stays))
         text = f"the session was left; join it again with session={self.id!r}" if stays else "the session was closed"
         self._end(ClusterLost(text))

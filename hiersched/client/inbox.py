@@ -178,7 +178,7 @@ class Inbox:
             self.ended = error
         self._outbox.clear()
         for pending in list(self._requests.values()):
-            for rank in pending.missing():
+            for rank in pending.missing() or (NOWHERE,):
                 pending.settle(rank, lost_outcome(self.ended))
             self._complete(pending)
 

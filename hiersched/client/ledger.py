@@ -39,7 +39,7 @@ class Ledger:
         return len(self._ends)
 
     def note(self, request: TaskId, rank: int, submitted_s: float, *, ok: bool) -> None:
-        """A request has ended. submitted_s: since the epoch."""
+        """A request has ended. rank: NO_RANK if it ran nowhere; submitted_s: since the epoch."""
         place = (request & _NUMBER) - self._first
         if place >= len(self._ends):
             place -= self._make_room(place + 1)

@@ -118,8 +118,8 @@ class Pending:
         return self, place
 
     def missing(self) -> list[int]:
-        """The targets whose outcomes are not here; [0] for a task that no engine is known to have."""
-        return [rank for rank, outcome in zip(self.targets or (0,), self.outcomes, strict=True) if outcome is None]
+        """The targets whose outcomes are not here; none of a task, of which nobody knows where it is."""
+        return [rank for rank, outcome in zip(self.targets, self.outcomes, strict=False) if outcome is None]
 
     def tell(self) -> None:
         """Tell who waits what has come. Called again where it was interrupted, it goes on from there."""

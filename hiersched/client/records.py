@@ -12,6 +12,7 @@ from hiersched.client.metadata import describe_part, moment
 from hiersched.client.names import name_of
 from hiersched.client.requests import Record
 from hiersched.errors import UserError
+from hiersched.protocol.messages import NO_RANK
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "$eq": lambda value, wanted: value == wanted,
@@ -31,6 +32,7 @@ def described(record: Record) -> dict[str, Any]:
     name = name_of(record.request)
     facts: dict[str, Any] = {} if record.pending is None else dict(describe_part(record.pending, 0))
     ok, rank = record.end or (None, facts.get("engine_id"))
+    rank = None if rank == NO_RANK else rank
     facts.update(
         msg_id=name,
         submitted=moment(record.submitted_s),

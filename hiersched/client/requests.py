@@ -12,7 +12,7 @@ from hiersched.client.orders import Explanation
 from hiersched.client.pending import Pending
 from hiersched.errors import ResultDropped, UnknownTask
 from hiersched.limits import CALLS_RECALLED_MAX
-from hiersched.protocol.messages import TaskId
+from hiersched.protocol.messages import NO_RANK, TaskId
 
 _PRUNE_MIN = 4_096  # dead references are looked for when there are so many, and twice as many as lived the last time
 
@@ -35,7 +35,8 @@ class Requests:
     def end(self, pending: Pending) -> None:
         """All outcomes of an open request are here."""
         del self.open[pending.id]
-        self.ledger.note(pending.id, pending.targets[0], pending.submitted, ok=not pending.failed)
+        rank = pending.targets[0]
+        self.ledger.note(pending.id, rank if rank >= 0 else NO_RANK, pending.submitted, ok=not pending.failed)
         self._ended[pending.id] = ref(pending)
         if len(self._ended) >= self._prune_at:
             self._ended = {request: known for request, known in self._ended.items() if known() is not None}
@@ -68,7 +69,7 @@ class Requests:
         end = self.ledger.end_of(request)
         if end is None:
             raise UnknownTask(self.ledger.why_unknown(request))
-        return Explanation("done", _how_it_ended(request, *end), (end[1],))
+        return Explanation("done", _how_it_ended(request, *end), () if end[1] == NO_RANK else (end[1],))
 
     def history(self) -> list[TaskId]:
         """The last requests, oldest first."""
@@ -110,4 +111,5 @@ class Record(NamedTuple):
 
 
 def _how_it_ended(request: TaskId, ok: bool, rank: int) -> str:
-    return f"request {name_of(request)} has {'succeeded' if ok else 'failed'} on engine {rank}"
+    where = "" if rank == NO_RANK else f" on engine {rank}"
+    return f"request {name_of(request)} has {'succeeded' if ok else 'failed'}{where}"

@@ -148,7 +148,7 @@ class Session(Channel):
             for start in range(0, len(sent), TASKS_PER_MESSAGE_MAX):
                 self._link.send(m.Cancel(sent[start : start + TASKS_PER_MESSAGE_MAX], running))
             for pending in withdrawn:
-                self._inbox.lose(pending, m.CANCELLED, 0, "cancelled before it was sent")
+                self._inbox.lose(pending, m.CANCELLED, m.NO_RANK, "cancelled before it was sent")
             self._after_send()
         self._tell()
         self._pump.kick()
@@ -198,14 +198,16 @@ class Session(Channel):
         return pending
 
     def _flush(self) -> None:
-        """Send what waits, unless another thread is at it."""
+        """Send what waits. If another thread is using the link, it will."""
         with Held():
-            if self._lock.acquire(blocking=False):
-                try:
-                    self._outbox.flush()
-                    self._after_send()
-                finally:
-                    self._lock.release()
+            if not self._lock.acquire(blocking=False):
+                self._pump.kick()
+                return
+            try:
+                self._outbox.flush()
+                self._after_send()
+            finally:
+                self._lock.release()
 
     def _at_hand(self, packed: PackedCall) -> PackedCall:
         with Held(), self._lock:

@@ -62,12 +62,13 @@ class TaskOutbox:
         """How long what is ready waits for more; None if nothing is."""
         return max(0.0, FLUSH_PERIOD_S - (time.monotonic() - self._flushed_s)) if self.ready else None
 
-    def flush(self) -> None:
-        """Send as many as the root takes."""
+    def flush(self, *, all_of_it: bool = False) -> None:
+        """Send as many as the root takes. all_of_it: more than that, for nobody will be here to send them later."""
         self.announced = False  # what is put from here on may come too late for this time
         self._flushed_s = time.monotonic()
-        while self._waiting and self.in_flight < self.in_flight_max:
-            self._send_some(min(len(self._waiting), self.in_flight_max - self.in_flight))
+        while self._waiting and (all_of_it or self.in_flight < self.in_flight_max):
+            room = len(self._waiting) if all_of_it else self.in_flight_max - self.in_flight
+            self._send_some(min(len(self._waiting), room))
         if self.seen - self._seen_told >= RESULTS_UNSEEN_MAX:
             self._send([], ())
 

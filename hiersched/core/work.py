@@ -85,9 +85,13 @@ class Work:
         return next((link for link, those in self._dependencies.items() if task in those.blocked), None)
 
     def owned_by(self, link: Link) -> list[m.TaskId]:
-        """The tasks of a client that have not ended."""
-        dependencies = self._dependencies.get(link)
-        return [*self.dispatcher.owned_by(link), *(dependencies.blocked if dependencies is not None else ())]
+        """The tasks of a client that have not ended, and those whose results are about to be passed on."""
+        dependencies, answers = self._dependencies.get(link), self._answers.get(link)
+        return [
+            *self.dispatcher.owned_by(link),
+            *(dependencies.blocked if dependencies is not None else ()),
+            *(result.id for result in (answers.results if answers is not None else ())),
+        ]
 
     def holds_of(self) -> list[m.TaskId]:
         """All tasks that are here or further down, and those whose results are about to go up."""

@@ -97,7 +97,7 @@ def _among(ranks: m.Ranks, rank: int | None) -> bool:
 def _wrong_end(client: SimClient, task: m.TaskId, terms: m.Terms, end: TaskEnd) -> Iterator[str]:
     """What does not fit between the end of a task and those of the tasks that it depends on."""
     possible = _may_run(client, task, terms)
-    if end.code in (0, m.RAISED, m.INTERRUPTED) and not possible:
+    if end.code in (0, m.RAISED, m.INTERRUPTED) and possible is False:
         yield f"task {task} ran (code {end.code}), though its dependencies were not met: {terms}"
     choosy = terms.follow is not None or bool(terms.targets[1]) or task in client.unmet
     if end.code == m.DEPENDENCY and possible and not choosy:
@@ -106,11 +106,16 @@ def _wrong_end(client: SimClient, task: m.TaskId, terms: m.Terms, end: TaskEnd) 
         yield f"task {task} timed out, and has no timeout"
 
 
-def _may_run(client: SimClient, task: m.TaskId, terms: m.Terms) -> bool:
-    """Whether all that a task depends on ended as it asks. It knows of what came before it only."""
+def _may_run(client: SimClient, task: m.TaskId, terms: m.Terms) -> bool | None:
+    """Whether all that a task depends on ended as it asks; None if this client has not heard of all these ends.
+
+    A task knows of what came before it only.
+    """
     ends = client.ends
-    if any(other >= task or other not in ends for other in named_by(terms)):
+    if any(other >= task for other in named_by(terms)):
         return False
+    if any(other not in ends for other in named_by(terms)):
+        return None
     if any(ends[other].code for other in terms.inputs):
         return False
     for asked in (terms.after, terms.follow):

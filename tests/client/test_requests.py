@@ -7,11 +7,13 @@ import tracemalloc
 import pytest
 
 from hiersched.client import requests
+from hiersched.client.losses import NOWHERE
+from hiersched.client.orders import Explanation
 from hiersched.client.pending import Pending
 from hiersched.client.requests import Requests
 from hiersched.data.outcomes import lost_outcome, pack_outcome_value, unpack_outcome
-from hiersched.errors import EngineLost, ResultDropped, UnknownTask
-from hiersched.protocol.messages import SESSION_SHIFT
+from hiersched.errors import EngineLost, ResultDropped, TaskCancelled, UnknownTask
+from hiersched.protocol.messages import NO_RANK, SESSION_SHIFT
 
 SESSION = 7
 
@@ -52,6 +54,14 @@ def test_what_nobody_holds_is_gone_and_how_it_ended_is_known(table, ok, how):
     assert table.explain(request).text == f"request 7-1 has {how} on engine 3"
     with pytest.raises(UnknownTask, match="there is no request 7-2"):
         table.get(request + 1)
+
+
+def test_what_ended_nowhere_says_no_engine(table):
+    request = begun(table, 1).id
+    table.open[request].settle(NOWHERE, lost_outcome(TaskCancelled("cancelled before it was sent")))
+    table.end(table.open[request])
+    assert table.explain(request) == Explanation("done", "request 7-1 has failed")
+    assert table.ledger.end_of(request) == (False, NO_RANK)
 
 
 def test_what_came_for_a_session_that_was_joined_is_held_until_it_is_forgotten(table):

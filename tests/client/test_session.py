@@ -161,7 +161,7 @@ def test_no_more_tasks_are_out_than_the_root_takes():
         root.forget()
         root.end_task(tasks[0].id)
         session.wait((tasks[0],), DEADLINE_S)
-        assert root.heard_task().id == tasks[2].id
+        until(lambda: tasks_out(root) == [tasks[2].id], "the third is out")
 
 
 def test_each_batch_tells_how_many_results_have_come(session, root):
@@ -418,6 +418,22 @@ def test_a_detached_session_goes_on_without(root):
         assert "join it again with session=" in str(pending.outcomes[0].error)
     *_, (bye, _) = root.link.sent
     assert bye.stays is True
+
+
+def test_what_was_held_back_is_sent_when_a_detached_session_is_left():
+    root = FakeRoot(tasks_in_flight_max=1)
+    with session_with(root, detached=True) as session:
+        tasks = [session.task(packed()) for _ in range(5)]
+        session.close()
+        assert tasks_out(root) == [task.id for task in tasks]
+        assert type(root.link.sent[-1][0]) is m.Bye
+
+
+def test_a_task_is_sent_even_if_another_thread_is_using_the_link(session, root):
+    with session._lock:
+        task = session.task(packed())
+        assert tasks_out(root) == []
+    until(lambda: tasks_out(root) == [task.id], "it is out")
 
 
 def test_a_session_that_is_joined_gives_the_answers_that_come_again():

@@ -81,6 +81,19 @@ def test_what_is_open_when_a_session_is_joined_again_is_answered_then(root):
     root.says(first), root.says(b"engine-1")
 
 
+def test_a_task_whose_result_is_about_to_be_passed_on_is_open_to_the_client_that_joins(root, engine):
+    comes(root)
+    root.hears(b"client", m.Tasks([task(SESSION + 1)]))
+    root.drains()
+    root.hears(b"client", m.Bye("done", stays=True))
+    root.hears(engine, m.Results([result(SESSION + 1, 0)]))
+    assert comes(root).facts["open"] == [[SESSION + 1, None]]
+    root.drains()
+    assert root.says(b"client") == [m.Results([result(SESSION + 1, 0)])]
+    assert root.does() == [Close(b"client")]
+    root.says(engine)
+
+
 def test_what_ended_while_the_client_was_away_is_known_to_tasks_that_come_after_it(root, engine):
     comes(root)
     root.hears(b"client", m.Tasks([task(SESSION + 1)]))

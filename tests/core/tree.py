@@ -234,7 +234,8 @@ class Tree:
 
     def _hear_child(self, node: Scheduler, link: bytes) -> None:
         message, frames = node.heard[link].popleft()
-        self._feed(node, Received(link, message, frames))
+        if not isinstance(message, m.Hello) or self.nodes[link].alive:  # a driver looks whether who says hello lives
+            self._feed(node, Received(link, message, frames))
 
     def _hear_news(self, node: Scheduler) -> None:
         self._feed(node, node.news.popleft())
