@@ -6,6 +6,7 @@ The shell is made once, before the engines fork; each engine gives it the transc
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -24,6 +25,8 @@ from hiersched.nodes.transcript import Transcript
 
 _comms = comm.get_comm_manager  # before anybody could replace it
 _INLINE_BACKEND = "module://matplotlib_inline.backend_inline"  # figures are displayed, as in a notebook
+
+_CELL_NUMBER = re.compile(r"(In ?\[)\d+(\])")
 
 
 class _Display(DisplayPublisher):
@@ -132,7 +135,8 @@ class EngineShell(InteractiveShell):
             super().showtraceback(exc_tuple, *args, **kwargs)
 
     def _showtraceback(self, etype: type, evalue: BaseException, stb: list[str]) -> None:
-        self.failure = (evalue, stb)
+        """Keep the traceback. How many cells this engine has run would only keep equal errors of others apart."""
+        self.failure = (evalue, [_CELL_NUMBER.sub(r"\1*\2", line) for line in stb])
 
     def ask_exit(self) -> None:
         """`exit` in a cell must not end an engine that others use."""
