@@ -222,7 +222,7 @@ def test_what_waits_for_something_withdrawn_says_so(flat_rc: Client, gate: Gate)
     gate.wait_for(len(flat_rc))
     first = balanced.apply_async(abs, -3)
     second = balanced.apply_async(errands.square, first)
-    assert flat_rc.why(second).state == "dependency"
+    until(lambda: flat_rc.why(second).state == "dependency", "the root has the task")
     first.cancel()
     until(first.cancelled, "the task is withdrawn")  # on a busy machine `cancel` does not wait for as long as it takes
     with pytest.raises(DependencyError) as caught:
