@@ -20,7 +20,7 @@ from hiersched.client.pump import deadline_of, left_of
 from hiersched.client.records import described, meets
 from hiersched.client.results import AsyncResult, at_most
 from hiersched.client.selection import Selection, split_by
-from hiersched.client.targets import describe_ids
+from hiersched.client.targets import describe_ids, resolve_targets
 from hiersched.errors import UnknownTask, UserError
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class Jobs:
         """
         requests = self.session.open_requests() if jobs is None else self._requests_of(jobs)
         if targets is not None and jobs is None:
-            meant = set(self._ids_of(targets))
+            meant = set(resolve_targets(targets, self.session.engine_ids()))
             requests = [pending for pending in requests if not pending.targets or meant.intersection(pending.missing())]
         self.session.cancel(requests, running=running)
 
@@ -158,9 +158,6 @@ class Jobs:
         if isinstance(job, CallFuture):
             return [pending.id for pending in job.requests()]
         return [request_of(self.history[index(job)] if hasattr(job, "__index__") else job)]
-
-    def _ids_of(self, targets: Any) -> tuple[int, ...]:
-        raise NotImplementedError
 
     # --- what ipyparallel's hub would know ----------------------------------------------------------------------------
 

@@ -94,7 +94,7 @@ class Family:
         core.births.on_hello(link)
         core.work.expected = core.births.expected
         known = core.membership.members & ~self.joined  # those that just joined are news to come
-        facts = {**core.facts, "keep": not core.place.is_root}
+        facts = {"keep": not core.place.is_root}
         core.outbox.send(link, m.Welcome(0, bitset.to_wire(known), facts))
         if estate is not None:
             core.work.adopt(estate.lost, child, hello.holds)

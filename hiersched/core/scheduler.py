@@ -58,7 +58,7 @@ Handler = Callable[[Link, Any, Sequence[Frame], float], None]
 
 
 class SchedulerCore:
-    """The state machine of one scheduler. facts: about its process, told to every child with its welcome."""
+    """The state machine of one scheduler. facts: about its process, told to a new parent: pid, host."""
 
     def __init__(self, place: Place, plan: TreePlan, facts: Mapping[str, Any] | None = None) -> None:
         self.place = place

@@ -26,7 +26,7 @@ from hiersched.nodes.transcript import Transcript
 _comms = comm.get_comm_manager  # before anybody could replace it
 _INLINE_BACKEND = "module://matplotlib_inline.backend_inline"  # figures are displayed, as in a notebook
 
-_CELL_NUMBER = re.compile(r"(In ?\[)\d+(\])")
+_CELL_NUMBER = re.compile(r"(Cell(?:\s|\x1b\[[\d;]*m)*In ?\[)\d+(\])")  # and the colours between
 
 
 class _Display(DisplayPublisher):

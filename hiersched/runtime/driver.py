@@ -84,7 +84,6 @@ class Driver:
 
     def __init__(self, core: SchedulerCore, ports: list[Port], uplink: Uplink | None, spawner: Spawner) -> None:
         self._core = core
-        self._ports = ports
         self._uplink = uplink
         self._sockets: list[Any] = [*ports, *([uplink] if uplink is not None else [])]
         self._spawner = spawner

@@ -20,7 +20,6 @@ from hiersched.protocol.messages import Digest, Ranks, TaskId
 NOWHERE: Ranks = (0, b"")
 _ANSWER = Struct("<qqq?")
 _PIECE = Struct("<qqq")
-ANSWER_BYTES = _ANSWER.size
 _EQUAL = -1  # in the place of a rank, where all engines say the same
 
 

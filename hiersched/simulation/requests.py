@@ -11,40 +11,15 @@ from collections.abc import Sequence
 from math import nan
 from typing import NamedTuple
 
-from hiersched.errors import (
-    AnswerLost,
-    BlobLost,
-    Bug,
-    CapacityError,
-    DependencyError,
-    DependencyTimeout,
-    EngineLost,
-    HierschedError,
-    RemoteError,
-    TaskCancelled,
-    TaskInterrupted,
-    UnknownEngine,
-    UnmetDependency,
-)
+from hiersched.data.losses import ERROR_OF as LOSSES
+from hiersched.errors import Bug, HierschedError, RemoteError
 from hiersched.protocol import messages as m
 from hiersched.protocol.framing import Frame
 from hiersched.simulation.payload import Answer, Argument
 
 Outcome = Answer | type[HierschedError]
 
-ERROR_OF: dict[int, type[HierschedError]] = {
-    m.ENGINE_LOST: EngineLost,
-    m.ENGINE_UNKNOWN: UnknownEngine,
-    m.BLOB_LOST: BlobLost,
-    m.CANCELLED: TaskCancelled,
-    m.REFUSED: CapacityError,
-    m.RAISED: RemoteError,
-    m.UNMET: UnmetDependency,
-    m.DEPENDENCY: DependencyError,
-    m.TIMED_OUT: DependencyTimeout,
-    m.ANSWER_LOST: AnswerLost,
-    m.INTERRUPTED: TaskInterrupted,
-}
+ERROR_OF = LOSSES | {m.RAISED: RemoteError}
 
 
 class Request:

@@ -6,12 +6,19 @@ import pytest
 
 from hiersched.client.balanced_view import LoadBalancedView
 from hiersched.client.direct_view import DirectView
+from tests.client.fake_root import FakeRoot
 from tests.client.fake_session import FakeClient, FakeSession
 
 
 @pytest.fixture
 def session() -> FakeSession:
     return FakeSession(engines=4)
+
+
+@pytest.fixture
+def root() -> FakeRoot:
+    """What a real session talks to."""
+    return FakeRoot()
 
 
 @pytest.fixture

@@ -21,11 +21,6 @@ LARGE = np.arange(100_000)
 
 
 @pytest.fixture
-def root() -> FakeRoot:
-    return FakeRoot()
-
-
-@pytest.fixture
 def session(root: FakeRoot) -> Iterator[Session]:
     with session_with(root) as session:
         yield session

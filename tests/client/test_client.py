@@ -20,11 +20,6 @@ from tests.patience import DEADLINE_S, until
 
 
 @pytest.fixture
-def root() -> FakeRoot:
-    return FakeRoot()
-
-
-@pytest.fixture
 def rc(root: FakeRoot) -> Iterator[Client]:
     with session_with(root) as session:
         client = Client.__new__(Client)

@@ -34,11 +34,6 @@ from tests.patience import DEADLINE_S, until
 
 
 @pytest.fixture
-def root() -> FakeRoot:
-    return FakeRoot()
-
-
-@pytest.fixture
 def session(root: FakeRoot) -> Iterator[Session]:
     with session_with(root) as session:
         yield session

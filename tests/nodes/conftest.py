@@ -16,7 +16,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from hiersched.nodes.engine import Engine
 from hiersched.nodes.shell import EngineShell
 from tests.nodes.fakes import HELLO, RANK, FakeLine, Work
-from tests.nodes.schedulers import Cluster, EngineHost
+from tests.nodes.schedulers import Cluster, EngineHost, Scheduler
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +47,20 @@ def start(engine_host: EngineHost, tmp_path: Path) -> Iterator[Callable[..., Clu
 def cluster(start: Callable[..., Cluster]) -> Cluster:
     """An engine under three schedulers."""
     return start()
+
+
+@pytest.fixture
+def above(cluster: Cluster) -> Scheduler:
+    """The engine's own scheduler."""
+    return cluster.parent
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    """Where deeds are held, until somebody puts `go` there."""
+    gate = tmp_path / "gate"
+    gate.mkdir()
+    return gate
 
 
 @pytest.fixture(scope="module")

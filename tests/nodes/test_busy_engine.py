@@ -31,18 +31,6 @@ def lets_go(gate: Path) -> None:
     (gate / "go").touch()
 
 
-@pytest.fixture
-def gate(tmp_path: Path) -> Path:
-    gate = tmp_path / "gate"
-    gate.mkdir()
-    return gate
-
-
-@pytest.fixture
-def above(cluster: Cluster) -> Scheduler:
-    return cluster.parent
-
-
 def test_what_waits_is_dropped_at_once_while_something_runs(cluster: Cluster, above: Scheduler, gate: Path) -> None:
     running = above.call(deeds.hold, str(gate), "value")
     behind = above.call(abs, -1)

@@ -5,26 +5,12 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-import pytest
-
 from hiersched.data.outcomes import Outcome
 from hiersched.data.outputs import Clear, Shown, Text
 from hiersched.limits import OUTPUT_PIECE_BYTES_MAX
 from hiersched.protocol import messages as m
 from tests.nodes import deeds
-from tests.nodes.schedulers import Cluster, Scheduler
-
-
-@pytest.fixture
-def above(cluster: Cluster) -> Scheduler:
-    return cluster.parent
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Path:
-    gate = tmp_path / "gate"
-    gate.mkdir()
-    return gate
+from tests.nodes.schedulers import Scheduler
 
 
 def ended(outcome: Outcome | m.Loss) -> Outcome:

@@ -14,13 +14,6 @@ from tests.nodes.schedulers import Cluster, Scheduler
 from tests.patience import until
 
 
-@pytest.fixture
-def gate(tmp_path: Path) -> Path:
-    gate = tmp_path / "gate"
-    gate.mkdir()
-    return gate
-
-
 def value_of(outcome: Outcome | m.Loss) -> object:
     assert isinstance(outcome, Outcome)
     return outcome.value

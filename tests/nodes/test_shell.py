@@ -72,6 +72,16 @@ def test_an_interrupt_is_not_dressed_up(screen: Screen) -> None:
     assert "in f" in "".join(lines)
 
 
+def test_how_many_cells_ran_before_keeps_no_two_errors_apart(screen: Screen) -> None:
+    shown = []
+    for _ in range(2):
+        screen.shell.run_cell("x = {}; In[0]; 1 / x.get('In[7]', 0)", silent=False, store_history=True)
+        assert screen.shell.failure is not None
+        shown.append(screen.shell.failure[1])
+    assert shown[0] == shown[1]
+    assert "In[7]" in "".join(shown[0])  # the user's own words stay as they are
+
+
 # --- figures ----------------------------------------------------------------------------------------------------------
 
 
