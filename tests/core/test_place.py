@@ -12,7 +12,7 @@ from hiersched.protocol import messages as m
 from tests.core.transcript import Transcript, hello, ranks
 
 STRANGER = b"stranger"
-KEEP, NO_NEED = [m.Welcome(0, ranks(), {"pid": 1, "host": "here", "keep": keep}) for keep in (True, False)]
+KEEP, NO_NEED = [m.Welcome(0, ranks(), {"keep": keep}) for keep in (True, False)]
 
 
 def test_an_engine_is_welcomed_and_its_coming_is_news_to_the_clients(root):
