@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from hiersched.client.interrupts import Held, Released
 
-_TURN_PERIOD_S = 0.05  # how often a thread that waits for its turn looks whether it still needs one
+_TURN_PERIOD_S = 0.05  # how often a thread for which another receives lets a Ctrl-C strike
 
 
 class Pump:
@@ -43,6 +43,8 @@ class Pump:
         self._closed = closed
         self._turn = threading.RLock()
         self._wanted = threading.Event()
+        self._news = threading.Condition(threading.Lock())
+        self._waiting = 0  # threads that wait for news; guarded by its lock
         self._kicks = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._kicked = False
         self._poll = select.poll()
@@ -96,8 +98,9 @@ class Pump:
             if left is not None and left <= 0:
                 return False
             with Held():
-                if self._turn.acquire(timeout=_TURN_PERIOD_S if left is None else min(left, _TURN_PERIOD_S)):
+                if self._turn.acquire(blocking=False):
                     return self._take_turn(condition, deadline)
+                self._await_news(condition, _TURN_PERIOD_S if left is None else min(left, _TURN_PERIOD_S))
         return True
 
     def stop(self) -> None:
@@ -111,12 +114,28 @@ class Pump:
         """Give back what it holds; nobody may use it any more."""
         os.close(self._kicks)
 
+    def _await_news(self, condition: Callable[[], bool], timeout_s: float) -> None:
+        """Until whoever receives has taken something in, or for so long."""
+        with self._news:
+            self._waiting += 1
+            try:
+                if not condition():  # what was taken in before is seen here, what comes after is told
+                    self._news.wait(timeout_s)
+            finally:
+                self._waiting -= 1
+
+    def _tell_news(self) -> None:
+        with self._news:
+            self._news.notify_all()
+
     def _take_turn(self, condition: Callable[[], bool], deadline: float | None) -> bool:
         """Receive, with the turn taken."""
         try:
             return self._run(condition, deadline)
         finally:
             self._turn.release()
+            if self._waiting:
+                self._tell_news()  # that there is a turn to take
             if self._outstanding():
                 self.want()
 
@@ -124,6 +143,8 @@ class Pump:
         look = self._look
         while True:
             look()
+            if self._waiting:
+                self._tell_news()
             if condition():
                 return True
             left = left_of(deadline)
@@ -135,7 +156,7 @@ class Pump:
                     os.eventfd_read(self._kicks)
                     self._kicked = False  # before the look that follows, so that no later kick is lost
                 elif descriptor in self._alarms:
-                    look()
+                    look()  # what was said before comes first
                     self._alarms[descriptor]()
 
     def _sleep(self, timeout_s: float | None) -> list[tuple[int, int]]:

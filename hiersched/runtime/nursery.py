@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 from hiersched.core.effects import DOORBELL, Link, link_of
 from hiersched.core.topology import Child, TreePlan
 from hiersched.limits import STOP_TIMEOUT_S
+from hiersched.runtime import promptness
 from hiersched.runtime.doorbell import DOORBELL_SIGNAL
 from hiersched.runtime.nursery_channel import Birth, Channel, Closed, End, Ended, Orphaned, Signal, Word
 
@@ -84,6 +85,7 @@ class Nursery:
 
         The root's exit code; negative: its signal. EX_SOFTWARE if any scheduler ended with that.
         """
+        promptness.take_short_turns()  # signals pass through here
         gc.collect()
         gc.freeze()  # the collector must not touch, and so copy, what all children share
         self._watch_signals()
@@ -153,6 +155,11 @@ class Nursery:
                 signal.signal(number, signal.SIG_DFL)
             with contextlib.suppress(OSError), open("/proc/self/comm", "w") as name:
                 name.write(f"hs-{child.kind[:6]}-{child.first}")
+            if child.kind == "scheduler":
+                promptness.take_short_turns()
+                promptness.leave_session()
+            else:
+                promptness.take_usual_turns()
             self._run[child.kind](child, address, plan, channel)
             status = 0
         except SystemExit as stop:

@@ -50,6 +50,11 @@ class Story:
             pass
         assert not psutil.wait_procs(self.alive.values(), DEADLINE_S)[1]
 
+    @property
+    def pid(self) -> int:
+        """Of the nursery."""
+        return self._process.pid
+
     def until_alive(self, *names: tuple[str, int]) -> None:
         """Read on until all these have told that they live."""
         while not {*names} <= {*self.alive}:
@@ -89,7 +94,7 @@ class Story:
 
     def left(self) -> int:
         """How many processes the nursery has."""
-        return len(psutil.Process(self._process.pid).children())
+        return len(psutil.Process(self.pid).children())
 
     def rest(self) -> list[Any]:
         """All that is told until the end, apart from who lives."""
