@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
@@ -23,11 +22,12 @@ from hiersched.data.culprits import explain
 from hiersched.data.outputs import MimeBundle, Output, displayed, printed_text
 from hiersched.data.pickles import Buffer, Pickled, dump, dump_whole, load
 from hiersched.data.reports import Failure, Report, pack_failure, pack_printed, read_report, remote_error
+from hiersched.data.tracebacks import format_traceback
 from hiersched.errors import HierschedError, PackError, ProtocolError, RemoteError, UnmetDependency
 from hiersched.limits import FRAME_BYTES_MAX, INLINE_BYTES_MAX, RESULT_GIVEN_BYTES_MAX
 from hiersched.protocol.messages import INTERRUPTED, RAISED, UNMET
 
-_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # where the files of hiersched lie
+_PLAIN_INTERRUPT = dump_whole(KeyboardInterrupt())  # hundreds of engines may have it to say at once
 
 
 class _Head(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -287,20 +287,6 @@ def original_of(error: BaseException) -> BaseException:
     return original
 
 
-def format_traceback(exception: BaseException) -> list[str]:
-    """The lines of a traceback that starts at the user's code, without line ends."""
-    whole = traceback.TracebackException.from_exception(exception, compact=True)
-    pending: list[traceback.TracebackException | None] = [whole]
-    while pending:
-        part = pending.pop()
-        if part is None:
-            continue
-        while len(part.stack) > 1 and part.stack[0].filename.startswith(_OURS):
-            del part.stack[0]
-        pending += [part.__cause__, part.__context__, *(part.exceptions or ())]
-    return [entry.rstrip("\n") for entry in whole.format()]
-
-
 def _refusal(value: Any, error: Exception) -> Exception:
     """What its caller reads about a result that cannot travel."""
     if isinstance(error, MemoryError):
@@ -319,6 +305,8 @@ def _text_of(exception: BaseException) -> str:
 
 def _pickled(exception: BaseException) -> bytes:
     """The exception as bytes; none if it cannot be pickled, or is large."""
+    if type(exception) is KeyboardInterrupt and not exception.args and not exception.__dict__:
+        return _PLAIN_INTERRUPT
     try:
         data = dump_whole(exception)
     except Exception:  # its text and traceback travel in any case

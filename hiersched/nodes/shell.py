@@ -19,8 +19,8 @@ from IPython.core.displaypub import DisplayPublisher
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
-from hiersched.data.outcomes import format_traceback
 from hiersched.data.outputs import Clear, Comm, Shown
+from hiersched.data.tracebacks import format_traceback
 from hiersched.nodes.transcript import Transcript
 
 _comms = comm.get_comm_manager  # before anybody could replace it
