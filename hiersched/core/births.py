@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Container, Iterable
 
+import msgspec
+
 from hiersched.core.effects import DOORBELL, Link, Signal, Spawn, link_of
 from hiersched.core.membership import Neighbour
 from hiersched.core.outbox import Outbox
@@ -34,8 +36,8 @@ _NEVER_S = float("inf")
 class Births:
     """The processes below one scheduler. children: those that it has started or taken over.
 
-    ends_s: when somebody who was told to stop is to be killed; infinite if nobody was. expected: ranks of engines that
-    have ended and whose replacements have not come yet.
+    gone: the latest that have ended; their names never come again. ends_s: when somebody who was told to stop is to be
+    killed; infinite if nobody was. expected: ranks of engines that have ended and whose replacements have not come yet.
     """
 
     def __init__(self, outbox: Outbox, plan: TreePlan, *, restarts: bool) -> None:
@@ -45,9 +47,10 @@ class Births:
         self._plans = [plan]  # and those of what was added
         self._restarts = restarts
         self.children: dict[Link, Child] = {}
+        self.gone: dict[Link, None] = {}
         self._stopping: dict[Link, float] = {}  # when it is killed
         self._wanted: set[Link] = set()  # to be started again when they have ended
-        self._history: dict[Link, deque[float]] = {}
+        self._history: dict[int, deque[float]] = {}  # by rank
 
     # --- they are started ---------------------------------------------------------------------------------------------
 
@@ -85,6 +88,11 @@ class Births:
         child = self.children.get(link)
         if child is not None and child.kind == "engine":
             self.expected &= ~(1 << child.first)
+
+    def is_replacement(self, link: Link) -> bool:
+        """Whether this child is an engine in the place of another that has ended."""
+        child = self.children.get(link)
+        return child is not None and child.birth > 0
 
     def starting(self, present: Container[Link]) -> int:
         """How many engines are being started, as far as is known here: those of children that have not come."""
@@ -128,6 +136,9 @@ class Births:
 
         below: the engines of a child scheduler that have ended together with it.
         """
+        self.gone[link] = None
+        if len(self.gone) > CHILDREN_MAX:
+            del self.gone[next(iter(self.gone))]
         told = self._stopping.pop(link, None) is not None
         wanted = link in self._wanted
         self._wanted.discard(link)
@@ -142,7 +153,7 @@ class Births:
         again = [engine for engine in ended if self._may_replace(engine, now)]
         if again:
             self._outbox.counts["restarts"] += len(again)
-            self._spawn(again, None)
+            self._spawn([_successor(engine, now) for engine in again], None)
 
     def _engines_on(self, host: str, ranks: int) -> list[Child]:
         """Those of these engines that run on a host, as they were planned."""
@@ -154,8 +165,7 @@ class Births:
 
     def _may_replace(self, engine: Child, now: float) -> bool:
         """Whether not too many of this rank have ended lately. Then another is expected."""
-        link = link_of(engine)
-        history = self._history.setdefault(link, deque())
+        history = self._history.setdefault(engine.first, deque())
         while history and history[0] < now - RESTART_PERIOD_S:
             history.popleft()
         if len(history) >= RESTARTS_MAX:
@@ -163,3 +173,8 @@ class Births:
         history.append(now)
         self.expected |= 1 << engine.first
         return True
+
+
+def _successor(engine: Child, now: float) -> Child:
+    """The one in its place. Its name differs from all before, of which those that a lost scheduler had are not known."""
+    return msgspec.structs.replace(engine, birth=max(engine.birth + 1, int(now * 1e6)))

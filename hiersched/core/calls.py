@@ -85,8 +85,11 @@ class Calls:
             return "a request of this id is open already"
         return None
 
-    def on_arrival(self, child: Neighbour, hello: m.Hello, now: float) -> None:
-        """An orphan has come, with what it holds: send it the rest of what it owes an answer to."""
+    def on_arrival(self, child: Neighbour, hello: m.Hello, now: float, *, replaced: bool) -> None:
+        """An orphan has come, with what it holds: send it the rest of what it owes an answer to.
+
+        replaced: it is an engine in the place of another, which may have run what this one does not hold.
+        """
         shares = {request: bitset.from_wire(ranks) for request, ranks in hello.shares}
         held = {request: shares.get(request, child.reach) for request in hello.holds}
         told: dict[bool, list[m.TaskId]] = {}
@@ -100,6 +103,9 @@ class Calls:
                 self._lose_unknown(request, owed & ~held[request], now)
             elif entry.withdrawn:
                 self._pass_up(self.gather.lose(request, owed, m.CANCELLED, "cancelled before it started", now))
+            elif replaced:
+                text = "it ended, and what it had answered was lost with its scheduler"
+                self._pass_up(self.gather.lose(request, owed, m.ENGINE_LOST, text, now))
             else:
                 self._send_again(entry, child, owed & child.members)
                 self._lose_unknown(request, owed & ~child.members, now)

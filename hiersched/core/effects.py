@@ -25,7 +25,7 @@ DOORBELL = 0  # in the place of a signal's number
 def link_of(child: Child) -> Link:
     """The name under which a child connects to its parent; unique in a cluster."""
     if child.kind == "engine":
-        return b"engine-%d" % child.first
+        return b"engine-%d-%d" % (child.first, child.birth) if child.birth else b"engine-%d" % child.first
     return b"scheduler-%d-%d-%d" % (child.level, child.first, child.last)
 
 

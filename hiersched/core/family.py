@@ -60,6 +60,8 @@ class Family:
         holder = self._holder_of(link, hello)
         if holder is not None and not self._comes_early(link, hello):
             return m.Refused("PlanError", f"ranks {hello.first}..{hello.last - 1} are taken")
+        if link in self._core.births.gone:  # its last words came after word of its end
+            return m.Refused("PlanError", "this process is known to have ended")
         if len(self._core.membership.children) + len(self.early) >= CHILDREN_MAX:
             return m.Refused("CapacityError", "this scheduler has all the children it may have")
         return None
@@ -98,7 +100,7 @@ class Family:
         core.outbox.send(link, m.Welcome(0, bitset.to_wire(known), facts))
         if estate is not None:
             core.work.adopt(estate.lost, child, hello.holds)
-            core.calls.on_arrival(child, hello, now)
+            core.calls.on_arrival(child, hello, now, replaced=core.births.is_replacement(link))
             core.ring()
             self._settle(estate)
 

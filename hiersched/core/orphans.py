@@ -90,6 +90,8 @@ class Orphans:
             own = bitset.of_range(child.first, child.last)
             link = link_of(child)
             self._orphans[link] = _Orphan(child, estate, members & own)
+            if child.birth:  # what became of the one before it was known to the lost scheduler only
+                estate.sure = False
             estate.awaited.add(link)
             left &= ~own
         self.ranks |= members & ~left

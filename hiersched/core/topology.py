@@ -104,13 +104,17 @@ class TreePlan(msgspec.Struct, frozen=True):
 
 
 class Child(msgspec.Struct, frozen=True):
-    """A child to be: an engine of rank `first`, or the scheduler of ranks [first, last). The root's level is 0."""
+    """A child to be: an engine of rank `first`, or the scheduler of ranks [first, last). The root's level is 0.
+
+    birth: of an engine that replaces another, a number that no other of its rank has.
+    """
 
     kind: Literal["engine", "scheduler"]
     first: int
     last: int
     host: str
     level: int
+    birth: int = 0
 
 
 class Level(msgspec.Struct, frozen=True):

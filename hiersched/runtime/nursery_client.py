@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 from hiersched.core.effects import Link, link_of
@@ -16,7 +15,7 @@ class NurseryClient:
     (reason): whoever had started this process is no more.
 
     The nursery tells of each end exactly once, also of those asked for. These are not passed on: whoever ends a child
-    has done with it, and may have started another of its name since.
+    has done with it.
     """
 
     def __init__(
@@ -32,7 +31,6 @@ class NurseryClient:
         self._on_ended = on_ended
         self._on_orphaned = on_orphaned
         self._children: dict[Link, Child] = {}
-        self._forgotten: Counter[Link] = Counter()  # ends still to be told that nobody asks for any more
 
     def fileno(self) -> int:
         """The descriptor that becomes readable when there is news."""
@@ -46,7 +44,6 @@ class NurseryClient:
     def end(self, link: Link) -> None:
         """See to it that this child is gone, with all below it; nothing happens if it is already."""
         if self._children.pop(link, None) is not None:
-            self._forgotten[link] += 1
             self._send(End(link))
 
     def signal(self, links: list[Link], number: int) -> None:
@@ -74,15 +71,12 @@ class NurseryClient:
                 self._on_orphaned(word.reason)
 
     def _on_ended_word(self, word: Ended) -> None:
-        link = link_of(word.child)
         self._children.update((link_of(orphan), orphan) for orphan in word.orphans)
-        if self._forgotten[link]:
-            self._forgotten -= Counter([link])
+        if self._children.pop(link_of(word.child), None) is not None:
+            self._on_ended(word.child, word.reason, word.orphans)
+        else:
             for orphan in word.orphans:  # it had ended of its own before the nursery was asked to see to it
                 self.end(link_of(orphan))
-            return
-        del self._children[link]
-        self._on_ended(word.child, word.reason, word.orphans)
 
     def _send(self, word: Word) -> None:
         try:

@@ -67,31 +67,34 @@ def test_an_engine_that_ends_stays_away_unless_engines_are_replaced(midwife):
 
 def test_an_engine_that_ends_is_replaced_if_engines_are(patient):
     patient.births.on_ended(b"engine-1", 0.0)
-    assert [link_of(child) for child in patient.started()] == [b"engine-1"]
+    assert patient.started() == [successor := Child("engine", 1, 2, "here", 1, birth=1)]
     assert patient.births.expected == 1 << 1
-    patient.births.on_hello(b"engine-1")
+    patient.births.on_hello(link_of(successor))
     assert patient.births.expected == 0
 
 
 def test_an_engine_that_cannot_live_is_given_up(patient):
-    for _ in range(RESTARTS_MAX):
-        patient.births.on_ended(b"engine-1", 0.0)
+    for birth in range(RESTARTS_MAX):
+        patient.births.on_ended(link_of(engine_child(1, birth)), 0.0)
         assert len(patient.started()) == 1
-    patient.births.on_ended(b"engine-1", 0.0)
+    patient.births.on_ended(link_of(engine_child(1, RESTARTS_MAX)), 0.0)
     assert (patient.started(), patient.births.expected) == ([], 0)
 
 
 def test_an_engine_that_ends_now_and_then_is_replaced_for_ever(patient):
+    names = [b"engine-1"]
     for number in range(3 * RESTARTS_MAX):
-        patient.births.on_ended(b"engine-1", number * (RESTART_PERIOD_S + 1) / RESTARTS_MAX)
-        assert len(patient.started()) == 1
+        patient.births.on_ended(names[-1], number * (RESTART_PERIOD_S + 1) / RESTARTS_MAX)
+        (another,) = patient.started()
+        names.append(link_of(another))
+    assert len({*names}) == len(names)
 
 
 def test_the_engines_that_end_together_with_their_scheduler_are_replaced(patient):
     patient.births.adopt([scheduler_child(0, 2)])
     patient.births.on_ended(b"scheduler-1-0-2", 0.0, below=0b11)
     (spawn,) = patient.does()
-    assert [link_of(child) for child in spawn.children] == [b"engine-0", b"engine-1"]
+    assert [link_of(child) for child in spawn.children] == [b"engine-0-1", b"engine-1-1"]
     assert patient.births.expected == 0b11
 
 
@@ -109,7 +112,7 @@ def test_nobody_is_started_in_the_place_of_a_stranger(patient):
 def test_an_engine_that_was_adopted_is_replaced(patient):
     patient.births.adopt([engine_child(9)])
     patient.births.on_ended(b"engine-9", 0.0)
-    assert patient.started() == [engine_child(9)]
+    assert patient.started() == [engine_child(9, 1)]
 
 
 # --- orders -----------------------------------------------------------------------------------------------------------
@@ -191,7 +194,7 @@ def test_an_engine_that_was_added_is_replaced_too(patient):
     scheduler = patient.started()[0]
     below = bitset.of_range(scheduler.first, scheduler.last)
     patient.births.on_ended(link_of(scheduler), 0.0, below=below & 0b11110000)
-    assert [link_of(child) for child in patient.started()] == [b"engine-%d" % rank for rank in range(4, 8)]
+    assert [link_of(child) for child in patient.started()] == [b"engine-%d-1" % rank for rank in range(4, 8)]
 
 
 def test_there_is_room_for_so_many_engines_and_no_more(midwife):

@@ -437,12 +437,12 @@ def test_an_engine_that_is_adopted_and_ends_is_replaced_by_whoever_adopted_it():
     root.does()
     root.loses(engine)
     close, spawn = root.does()
-    assert (close, spawn.children) == (Close(engine), [engine_child(0)])
+    assert (close, spawn.children) == (Close(engine), [engine_child(0, 1)])
     root.hears(client, m.Tasks([m.Task(1, b"F" * 16, [], b"", 0, m.Terms(targets=ranks(0)))]))
     root.drains()
     assert root.says(client) == [m.Members(ranks(), ranks(0), "killed")]
-    root.engines(0)
-    assert [type(word) for word in root.says(engine)] == [m.Tasks]
+    (another,) = root.engines(0, birth=1)
+    assert [type(word) for word in root.says(another)] == [m.Tasks]
 
 
 def test_an_engine_that_ends_together_with_its_scheduler_is_replaced():

@@ -148,7 +148,7 @@ def test_a_rank_is_free_again_when_its_engine_has_gone(root):
     (engine,) = root.engines(6)
     root.hears(engine, m.Bye("done"))
     assert root.does() == [Close(engine)]
-    root.engines(6)
+    root.engines(6, birth=1)
     root.hears(b"client", hello("client"))
     (welcome,) = root.says(b"client")
     assert bitset.from_wire(welcome.members) == 1 << 6

@@ -166,10 +166,10 @@ def test_an_engine_that_came_again_is_not_told_what_its_predecessor_sent(middle)
     ends(middle, 0, 4)
     middle.says(b"engine-4")
     middle.loses(b"engine-4")
-    middle.engines(4)
-    middle.says(b"engine-4"), middle.says(PARENT), middle.does()
+    (another,) = middle.engines(4, birth=1)
+    middle.says(b"engine-4"), middle.says(another), middle.says(PARENT), middle.does()
     middle.hears(PARENT, m.Ack(1, []))
-    assert middle.says(b"engine-4") == []
+    assert middle.says(another) == middle.says(b"engine-4") == []
 
 
 # --- after a climb ----------------------------------------------------------------------------------------------------

@@ -104,9 +104,9 @@ class Transcript:
 
     # --- neighbours that have said hello ---
 
-    def engines(self, *ranks: int) -> list[Link]:
-        """Engines of these ranks, welcomed, their coming known to all."""
-        links = [b"engine-%d" % rank for rank in ranks]
+    def engines(self, *ranks: int, birth: int = 0) -> list[Link]:
+        """Engines of these ranks, welcomed, their coming known to all. birth: not 0 if they replace others."""
+        links = [link_of(engine_child(rank, birth)) for rank in ranks]
         for rank, link in zip(ranks, links, strict=True):
             self.comes(link, hello("engine", rank, rank + 1))
         self.drains()
@@ -167,9 +167,9 @@ def planned(engines: int, leaf_engines: int | None = None, fanout: int | None = 
     return plan_tree([Host("here", slots=engines, cores=2)], leaf_engines=leaf_engines, fanout=fanout)
 
 
-def engine_child(rank: int) -> Child:
+def engine_child(rank: int, birth: int = 0) -> Child:
     """An engine, as whoever started it knows it."""
-    return Child("engine", rank, rank + 1, "here", 2)
+    return Child("engine", rank, rank + 1, "here", 2, birth)
 
 
 def scheduler_child(first: int, last: int, level: int = 1) -> Child:

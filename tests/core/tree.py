@@ -45,7 +45,7 @@ ENGINES = 8
 
 
 class Tree:
-    """The tree, grown and at rest, with one client. nodes: all processes, the latest of each name.
+    """The tree, grown and at rest, with one client. nodes: all processes there ever were.
 
     targets: of each call; answers: what each rank answered to it, or a code; ends: how each task ended.
     """
@@ -75,9 +75,7 @@ class Tree:
 
     def engine(self, rank: int) -> Engine:
         """The latest engine of this rank."""
-        node = self.nodes[b"engine-%d" % rank]
-        assert isinstance(node, Engine)
-        return node
+        return next(engine for engine in reversed(self._engines) if engine.child.first == rank)
 
     def scheduler(self, first: int, last: int) -> Scheduler:
         """The scheduler of these ranks."""

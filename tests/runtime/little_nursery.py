@@ -32,8 +32,8 @@ def tell(*words: object) -> None:
     os.write(1, json.dumps(words).encode() + b"\n")
 
 
-def engine(number: int) -> Child:
-    return Child(kind="engine", first=number, last=number + 1, host="", level=9)
+def engine(number: int, birth: int = 0) -> Child:
+    return Child(kind="engine", first=number, last=number + 1, host="", level=9, birth=birth)
 
 
 def scheduler(number: int) -> Child:
@@ -208,13 +208,13 @@ def unwanted(boss: Boss) -> None:
 
 def again(boss: Boss) -> None:
     """The end of one that was asked to end is not taken for that of its successor."""
-    for _ in range(20):
-        boss.client.start([engine(10)])
-        boss.client.end(b"engine-10")
-    boss.client.start([engine(10), engine(0)])
+    for birth in range(20):
+        boss.client.start([engine(10, birth)])
+        boss.client.end(link_of(engine(10, birth)))
+    boss.client.start([engine(10, 20), engine(0)])
     boss.hear(1)
-    tell("watches", boss.client.watches(b"engine-10"))
-    boss.client.signal([b"engine-10"], signal.SIGKILL)
+    tell("watches", boss.client.watches(b"engine-10-20"))
+    boss.client.signal([b"engine-10-20"], signal.SIGKILL)
     boss.hear(2)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator, Sequence
 
+import msgspec
 import pytest
 
 from hiersched.core.effects import DOORBELL, link_of
@@ -108,13 +109,14 @@ def test_whom_it_ended_it_hears_no_more_of(desk: Desk) -> None:
 
 
 def test_the_end_of_a_predecessor_is_not_that_of_its_successor(desk: Desk) -> None:
-    for _ in range(2):
-        desk.client.start([engine(0)])
-        desk.client.end(b"engine-0")
-    desk.client.start([engine(0)])
-    assert desk.tells(Ended(engine(0), "first"), Ended(engine(0), "second")) == []
-    assert desk.client.watches(b"engine-0")
-    assert desk.tells(Ended(engine(0), "third")) == [(b"engine-0", "third", [])]
+    lives = [msgspec.structs.replace(engine(0), birth=birth) for birth in range(3)]
+    for one in lives:
+        desk.client.start([one])
+    for one in lives[:2]:
+        desk.client.end(link_of(one))
+    assert desk.tells(Ended(lives[0], "first"), Ended(lives[1], "second")) == []
+    assert desk.client.watches(link_of(lives[2]))
+    assert desk.tells(Ended(lives[2], "third")) == [(link_of(lives[2]), "third", [])]
 
 
 def test_orphans_of_whom_it_ended_are_ended(desk: Desk) -> None:
