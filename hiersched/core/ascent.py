@@ -46,6 +46,6 @@ def _introduction(core: SchedulerCore) -> m.Hello:
         core.facts.get("host", ""),
         place.first,
         place.last,
-        holds=[*asked, *core.work.holds_of(), *core.receipts.kept.tasks()],
+        holds=[*[(request, 0) for request in asked], *core.work.tries(), *core.receipts.kept.tasks()],
         shares=[(request, bitset.to_wire(ranks)) for request, ranks in asked.items()],
     )

@@ -176,5 +176,5 @@ class Births:
 
 
 def _successor(engine: Child, now: float) -> Child:
-    """The one in its place. Its name differs from all before, of which those that a lost scheduler had are not known."""
+    """The one in its place. Its name differs from all before, even those that only a lost scheduler knew."""
     return msgspec.structs.replace(engine, birth=max(engine.birth + 1, int(now * 1e6)))

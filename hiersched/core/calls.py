@@ -91,7 +91,7 @@ class Calls:
         replaced: it is an engine in the place of another, which may have run what this one does not hold.
         """
         shares = {request: bitset.from_wire(ranks) for request, ranks in hello.shares}
-        held = {request: shares.get(request, child.reach) for request in hello.holds}
+        held = {request: shares.get(request, child.reach) for request, _ in hello.holds}
         told: dict[bool, list[m.TaskId]] = {}
         for request, entry in list(self.gather.open.items()):
             owed = entry.pending & child.reach

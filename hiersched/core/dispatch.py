@@ -21,7 +21,7 @@ from hiersched.core.membership import Neighbour
 from hiersched.core.pace import Paces
 from hiersched.core.queues import ANY, Flight, Line, Link, Queues, Standing, standing_of
 from hiersched.protocol.framing import Frame
-from hiersched.protocol.messages import RAISED, Digest, Result, Task, TaskId
+from hiersched.protocol.messages import RAISED, Digest, Result, Task, TaskId, Try
 
 NOBODY: Link = b"\0"  # owns the tasks of clients that have gone; no client can have this name
 
@@ -150,14 +150,14 @@ class Dispatcher:
     def settle(self, child: Neighbour, results: Sequence[Result]) -> list[Flight | None]:
         """Results came from a child: give back its credit and learn the durations.
 
-        The flight of each result, in order; None for a task that the child did not hold.
+        The flight of each result, in order; None for a task that the child did not hold, or for an earlier try of it.
         """
         settled: list[Flight | None] = []
         spent: dict[Digest, list[int]] = {}
         flights = self.flights
         for result in results:
             flight = flights.get(result.id)
-            if flight is None or flight.child is not child:
+            if flight is None or flight.child is not child or flight.task.attempt != result.attempt:
                 settled.append(None)
                 continue
             del flights[result.id]
@@ -207,12 +207,12 @@ class Dispatcher:
 
     # --- they change hands --------------------------------------------------------------------------------------------
 
-    def move(self, ids: Iterable[TaskId], lost: Neighbour, child: Neighbour) -> list[Flight]:
+    def move(self, tries: Iterable[Try], lost: Neighbour, child: Neighbour) -> list[Flight]:
         """Of these tasks, those in flight at `lost` are in flight at `child` from now on."""
         moved = []
-        for task_id in ids:
+        for task_id, attempt in tries:
             flight = self.flights.get(task_id)
-            if flight is not None and flight.child is lost:
+            if flight is not None and flight.child is lost and flight.task.attempt == attempt:
                 self._leave(flight, lost)
                 self._board(flight, child)
                 moved.append(flight)
@@ -323,4 +323,4 @@ def _members(children: list[Neighbour]) -> int:
 
 def _without_terms(task: Task) -> Task:
     """The task as an engine gets it."""
-    return Task(task.id, task.function, task.needs, task.payload, task.frames, None, task.given)
+    return Task(task.id, task.function, task.needs, task.payload, task.frames, None, task.given, task.attempt)

@@ -1,7 +1,7 @@
 """What was answered and the root is not yet known to have.
 
 A process that is no child of the root keeps every `Results` and `Reply` that it sends up, as long as no `Ack` covers
-it. When its parent is gone it says which requests and tasks it keeps answers to (`ids`), and sends them again to its
+it. When its parent is gone it says which requests and tasks it keeps answers to (`tries`), and sends them again to its
 new parent (`again`). Only references are kept. Above KEPT_BYTES_MAX the oldest answers shrink to a note that they are
 lost: what is not sent again must never look as if it had not run. That a task did not run and may elsewhere is no
 answer, and not kept: who has heard it may have sent the task elsewhere already.
@@ -70,13 +70,14 @@ class Kept:
             for _, _, size in self._replies.pop(request, ()):
                 self.bytes -= size
 
-    def ids(self) -> list[m.TaskId]:
-        """The requests and tasks whose answers are kept."""
-        return [*self._notes, *(request for request in self._replies if request not in self._notes), *self.tasks()]
+    def tries(self) -> list[m.Try]:
+        """The calls and tasks whose answers are kept."""
+        calls = [*self._notes, *(request for request in self._replies if request not in self._notes)]
+        return [*[(request, 0) for request in calls], *self.tasks()]
 
-    def tasks(self) -> list[m.TaskId]:
+    def tasks(self) -> list[m.Try]:
         """The tasks whose results are kept."""
-        return [result.id for batch, _, _ in self._results for result in batch.results]
+        return [(result.id, result.attempt) for batch, _, _ in self._results for result in batch.results]
 
     def again(self) -> Iterator[tuple[m.Reply | m.Results, Sequence[Frame]]]:
         """All that is kept, to be sent over a new link, on which counting begins anew."""
@@ -107,7 +108,7 @@ def _without_payloads(batch: m.Results) -> m.Results:
     text = _LOST.encode()
     return m.Results(
         [
-            m.Result(result.id, result.rank, result.duration_us, m.ANSWER_LOST, text, 0)
+            m.Result(result.id, result.rank, result.duration_us, m.ANSWER_LOST, text, 0, result.attempt)
             if result.code in (0, m.RAISED) or result.frames
             else result
             for result in batch.results

@@ -95,13 +95,6 @@ class Receipts:
         if self.keeping:
             self.kept.add_reply(reply, frames)
 
-    def hurry(self) -> None:
-        """Tasks that have been answered run again: at the root, acknowledge that before they are handed out.
-
-        Or else an engine that failed one would take its answer, which it keeps, for that of the next try.
-        """
-        self._full = True
-
     def on_drained(self) -> None:
         """All that was heard has been passed on; at the root, it has come where it is to be."""
         if not self.due:

@@ -3,12 +3,15 @@
 A task that ran in vain (`_RAN_IN_VAIN`) goes back to the queue while its retries last, and avoids the engine that
 failed it as long as another may run it. An engine that lacks what a task depends on (UNMET) is ruled out, which costs
 no retry. What never came to run (ENGINE_UNKNOWN) goes back at any level; the rest is decided at the root, where all
-engines are in sight. A task that was withdrawn never starts again.
+engines are in sight. A task that was withdrawn never starts again. Each try has a number, so that the answer of an
+earlier one, which somebody may still keep, is not taken for that of the present one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+import msgspec
 
 from hiersched.core.queues import ANY, Flight, Standing
 from hiersched.core.wording import engines_text
@@ -34,6 +37,7 @@ def runs_again(flight: Flight, result: m.Result, frames: Sequence[Frame], *, fai
     elif result.code in _RAN_IN_VAIN and standing is not None and standing.retries:
         standing.retries -= 1
         standing.avoided |= failed
+        flight.task = msgspec.structs.replace(flight.task, attempt=flight.task.attempt + 1)
     else:
         return False
     standing.failure = (result, frames)

@@ -344,8 +344,7 @@ class SchedulerCore:
         child = self.membership.children[link]
         child.completed += len(batch.results)
         self.receipts.on_results(child, batch, frames)
-        if self.work.on_results(child, batch, frames):
-            self.receipts.hurry()
+        self.work.on_results(child, batch, frames)
 
     def _on_outputs(self, link: Link, outputs: m.Outputs, frames: Sequence[Frame], now: float) -> None:
         self.relay.on_outputs(self.membership.children[link].reach, outputs, frames, now)

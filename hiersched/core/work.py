@@ -18,7 +18,7 @@ from hiersched.core.effects import Link
 from hiersched.core.membership import Membership, Neighbour
 from hiersched.core.outbox import Outbox
 from hiersched.core.queues import ANY, Flight
-from hiersched.core.retries import DID_NOT_RUN, cancelled, last_word, outcome_of, runs_again
+from hiersched.core.retries import cancelled, last_word, outcome_of, runs_again
 from hiersched.core.wording import engines_text
 from hiersched.kernels import bitset
 from hiersched.limits import CLIENTS_MAX, TASKS_IN_FLIGHT_PER_CLIENT_MAX
@@ -93,10 +93,10 @@ class Work:
             *(result.id for result in (answers.results if answers is not None else ())),
         ]
 
-    def holds_of(self) -> list[m.TaskId]:
+    def tries(self) -> list[m.Try]:
         """All tasks that are here or further down, and those whose results are about to go up."""
-        results = [result.id for answers in self._answers.values() for result in answers.results]
-        return [*self.dispatcher.flights, *results]
+        results = [(result.id, result.attempt) for answers in self._answers.values() for result in answers.results]
+        return [*[(flight.task.id, flight.task.attempt) for flight in self.dispatcher.flights.values()], *results]
 
     def why(self, task: m.TaskId) -> Reason | None:
         """What keeps a task from ending; None if it is not known here."""
@@ -215,19 +215,17 @@ class Work:
 
     # --- tasks end ----------------------------------------------------------------------------------------------------
 
-    def on_results(self, child: Neighbour, batch: m.Results, frames: Sequence[Frame]) -> bool:
-        """Take in what a child's engines answer. Whether a task that has run is to run again."""
+    def on_results(self, child: Neighbour, batch: m.Results, frames: Sequence[Frame]) -> None:
+        """Take in what a child's engines answer."""
         start = 0
         owner: Link | None = None
         again: list[Flight] = []
-        ran = False
         for result, flight in zip(batch.results, self.dispatcher.settle(child, batch.results), strict=True):
             end = start + result.frames
             if flight is None:
                 self._outbox.counts["late"] += 1
             elif result.code and self._goes_back(flight, result, frames[start:end], 1 << result.rank):
                 again.append(flight)
-                ran |= result.code not in DID_NOT_RUN
             else:
                 if flight.owner != owner:
                     owner = flight.owner
@@ -238,7 +236,6 @@ class Work:
             start = end
         if again:
             self.dispatcher.put_back(again, self._alive)
-        return ran
 
     def on_lost(self, child: Neighbour, reason: str) -> None:
         """A child is gone, with the tasks it held, each of which may have run.
@@ -271,7 +268,7 @@ class Work:
 
     # --- schedulers are lost, and their children adopted --------------------------------------------------------------
 
-    def adopt(self, lost: Neighbour, child: Neighbour, holds: Iterable[m.TaskId]) -> None:
+    def adopt(self, lost: Neighbour, child: Neighbour, holds: Iterable[m.Try]) -> None:
         """Of the tasks in flight at a lost scheduler, those that `child` holds are in flight there from now on."""
         withdrawn: dict[bool, list[m.TaskId]] = {}  # meanwhile; by whether they are to be interrupted
         for flight in self.dispatcher.move(holds, lost, child):
@@ -382,7 +379,7 @@ def _as_sent(flight: Flight, child: Neighbour) -> m.Task:
     else:
         targets = (0, b"")
     terms = m.Terms(targets, hint, standing.priority)
-    return m.Task(task.id, task.function, task.needs, task.payload, task.frames, terms, task.given)
+    return m.Task(task.id, task.function, task.needs, task.payload, task.frames, terms, task.given, task.attempt)
 
 
 def _digests_of(tasks: Sequence[m.Task]) -> set[m.Digest]:

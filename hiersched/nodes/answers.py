@@ -50,25 +50,25 @@ class Answers:
 
     # --- tasks --------------------------------------------------------------------------------------------------------
 
-    def add_small(self, task: m.TaskId, duration_us: int, payload: bytes) -> None:
+    def add_small(self, task: m.Task, duration_us: int, payload: bytes) -> None:
         """Add a task's outcome to the next batch that is one small frame, as nearly all are."""
-        self.gathered.append(m.Result(task, self._rank, duration_us, 0, payload, 0))
+        self.gathered.append(m.Result(task.id, self._rank, duration_us, 0, payload, 0, task.attempt))
 
-    def add(self, task: m.TaskId, duration_us: int, code: int, packed: PackedOutcome) -> list[Frame]:
+    def add(self, task: m.Task, duration_us: int, code: int, packed: PackedOutcome) -> list[Frame]:
         """Add the outcome of a task to the next batch. All of its frames."""
         payload, frames = inline(packed.frames)
         if packed.reports:
             frames = [*frames, *packed.reports]
-        self.gathered.append(m.Result(task, self._rank, duration_us, code, payload, len(frames)))
+        self.gathered.append(m.Result(task.id, self._rank, duration_us, code, payload, len(frames), task.attempt))
         if not frames:
             return packed.frames
         self._frames.extend(frames)
         return packed.whole
 
-    def add_without(self, task: m.TaskId, code: int, text: str) -> None:
+    def add_without(self, task: m.Task, code: int, text: str) -> None:
         """Add a task that has no outcome. code: why."""
         payload = text.encode("utf-8", "backslashreplace")
-        self.gathered.append(m.Result(task, self._rank, 0, code, payload, 0))
+        self.gathered.append(m.Result(task.id, self._rank, 0, code, payload, 0, task.attempt))
 
     def flush(self) -> None:
         """Send the results that have gathered."""
@@ -94,10 +94,10 @@ class Answers:
         if self._kept is not None:
             self._kept.on_ack(ack)
 
-    def ids(self) -> list[m.TaskId]:
+    def tries(self) -> list[m.Try]:
         """The calls and tasks with answers that are kept, or not sent yet."""
-        kept = [] if self._kept is None else self._kept.ids()
-        return kept + [result.id for result in self.gathered]
+        kept = [] if self._kept is None else self._kept.tries()
+        return kept + [(result.id, result.attempt) for result in self.gathered]
 
     def send_again(self) -> None:
         """To another parent: all that is kept."""

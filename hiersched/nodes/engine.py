@@ -66,6 +66,7 @@ class Engine:
         self._wanted: set[m.Digest] = set()
         self._work: deque[tuple[m.Call | m.Task, Sequence[Frame]]] = deque()
         self._current: m.TaskId | None = None  # what runs, or waits for what it needs
+        self._attempt = 0  # of it
         self._withdrawn: m.TaskId | None = None  # the last of these that was withdrawn
         self._struck: m.TaskId | None = None  # it is to be interrupted
         self._ended_s = self._duration_s = 0.0  # of the user's code that ran last
@@ -126,7 +127,7 @@ class Engine:
         self._work = deque([entry for entry in self._work if _id_of(entry[0]) not in ids])
         for work in dropped:
             if type(work) is m.Task:
-                self._answers.add_without(work.id, m.CANCELLED, _CANCELLED)
+                self._answers.add_without(work, m.CANCELLED, _CANCELLED)
             else:
                 self._answers.reply_without(_id_of(work), m.CANCELLED, _CANCELLED)
         self._answers.flush()
@@ -168,9 +169,9 @@ class Engine:
             if self.floor.state != OURS:
                 os._exit(os.EX_UNAVAILABLE)  # the user's code would run on for nobody
             return
-        holds = [_id_of(work) for work, _ in self._work] + self._answers.ids()
+        holds = [m.try_of(work) for work, _ in self._work] + self._answers.tries()
         if self._current is not None:
-            holds.append(self._current)
+            holds.append((self._current, self._attempt))
         self._line.uplink.send(replace(self._hello, holds=holds))
         self._answers.send_again()
         if self._wanted:
@@ -187,7 +188,7 @@ class Engine:
         self._current = None
 
     def _run_call(self, call: m.Call, frames: Sequence[Frame]) -> None:
-        self._current = call.request
+        self._current, self._attempt = call.request, 0
         self._answers.flush()
         if call.lane == m.CELL_LANE:
             packed = self._perform(call.request, self._lanes.run_cell, frames)
@@ -207,19 +208,19 @@ class Engine:
         self._answers.reply(call.request, packed)
 
     def _run_task(self, task: m.Task, frames: Sequence[Frame]) -> None:
-        self._current = task.id
+        self._current, self._attempt = task.id, task.attempt
         answers = self._answers
         if answers.gathered and task.function not in self._quick:
             answers.flush()  # this one may run for hours
         needs = task.needs
         supplies = self._supplied(self._with_function(task.function, needs))
         if supplies is None:
-            answers.add_without(task.id, *self._why_not())
+            answers.add_without(task, *self._why_not())
             return
         results = results_among(supplies, needs, task.given) if needs or task.given else None
         frames = whole(task.payload, frames)
         packed = self._perform(task.id, self._lanes.run_call, task.function, frames, supplies, results)
-        self._add_result(task.id, packed)
+        self._add_result(task, packed)
         self._note_pace(task.function)
         if self._work and self._ended_s - answers.flushed_s >= RESULTS_FLUSH_S:
             answers.flush()
@@ -305,7 +306,7 @@ class Engine:
 
     # --- out ----------------------------------------------------------------------------------------------------------
 
-    def _add_result(self, task: m.TaskId, packed: PackedOutcome) -> None:
+    def _add_result(self, task: m.Task, packed: PackedOutcome) -> None:
         """The outcome of a task, to be sent with the next batch."""
         code, frames = packed.code, packed.frames
         if not code and not packed.reports and len(frames) == 1 and len(frames[0]) <= RESULT_GIVEN_BYTES_MAX:
@@ -316,13 +317,13 @@ class Engine:
             if code == m.UNMET:
                 self._answers.add_without(task, code, _text_of(packed))
                 return
-            if self._withdrawn == task:
+            if self._withdrawn == task.id:
                 self._answers.add_without(task, code, _INTERRUPTED)
                 return
             code = m.RAISED
         frames = self._answers.add(task, int(self._duration_s * 1e6), code, packed)
         if not code:
-            self._stock.keep_result(task, frames)
+            self._stock.keep_result(task.id, frames)
 
 
 def _id_of(work: m.Call | m.Task) -> m.TaskId:

@@ -20,6 +20,7 @@ Digest = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]  # blake3,
 Rank = Annotated[int, msgspec.Meta(ge=0, le=ENGINES_MAX)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=FRAMES_MAX)]
 TaskId = int  # session << SESSION_SHIFT | counter; also the id of a request
+Try = tuple[TaskId, Count]  # a task, and how many times it had run in vain before; of a call, its request and 0
 Ranks = tuple[
     Annotated[int, msgspec.Meta(ge=0, le=ENGINES_MAX // 8)],
     Annotated[bytes, msgspec.Meta(max_length=ENGINES_MAX // 8 + 1)],
@@ -63,8 +64,8 @@ def task_of(digest: Digest) -> TaskId | None:
 class Hello(msgspec.Struct, array_like=True, tag=1, frozen=True):
     """First message on every link, from child or client to parent. [first, last): the ranks it stands for.
 
-    holds: of a child whose former parent is gone, the requests and tasks that it has or whose answers it keeps; shares:
-    of a scheduler, the ranks that it was asked for by each of these requests.
+    holds: of a child whose former parent is gone, the calls and tasks that it has or whose answers it keeps; shares: of
+    a scheduler, the ranks that it was asked for by each of these calls.
     detached: of a client, whether its session outlives it. A client of the same uuid joins that session again.
     """
 
@@ -76,7 +77,7 @@ class Hello(msgspec.Struct, array_like=True, tag=1, frozen=True):
     host: str
     first: Rank
     last: Rank
-    holds: list[TaskId] = []
+    holds: list[Try] = []
     detached: bool = False
     shares: list[tuple[TaskId, Ranks]] = []
 
@@ -218,7 +219,7 @@ class Task(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     needs: digests besides the function. payload: its first frame, if that is small; frames: how many others follow.
     given: results of other tasks among its arguments, with the outcome's only frame, where that is small; a large one
-    is among the needs, as `result_digest` names it.
+    is among the needs, as `result_digest` names it. attempt: how many times it has run in vain before.
     """
 
     id: TaskId
@@ -228,6 +229,12 @@ class Task(msgspec.Struct, array_like=True, frozen=True, gc=False):
     frames: Count
     terms: Terms | None = None
     given: list[tuple[TaskId, bytes]] = []
+    attempt: Count = 0
+
+
+def try_of(work: Call | Task) -> Try:
+    """What runs where this work does."""
+    return (work.id, work.attempt) if type(work) is Task else (work.request, 0)  # type: ignore[union-attr]
 
 
 class Tasks(msgspec.Struct, array_like=True, tag=9, frozen=True):
@@ -243,7 +250,7 @@ class Tasks(msgspec.Struct, array_like=True, tag=9, frozen=True):
 class Result(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """How one task ended. rank: where it ran; NO_RANK: nowhere, or it is not known. code: 0, or one of those above.
 
-    With 0 and RAISED, payload is the outcome's first frame; with any other code a text.
+    With 0 and RAISED, payload is the outcome's first frame; with any other code a text. attempt: the task's.
     """
 
     id: TaskId
@@ -252,6 +259,7 @@ class Result(msgspec.Struct, array_like=True, frozen=True, gc=False):
     code: int
     payload: bytes
     frames: Count
+    attempt: Count = 0
 
 
 class Results(msgspec.Struct, array_like=True, tag=10, frozen=True):

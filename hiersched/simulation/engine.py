@@ -130,9 +130,9 @@ class SimEngine(EngineLink):
             self._processes.end(self, "its scheduler is gone, and no other lives")
             return
         self._inbox.clear()
-        holds = [_id_of(work) for work, _ in self._work]
+        holds = [m.try_of(work) for work, _ in self._work]
         if self._running is not None:
-            holds.append(_id_of(self._running.work))
+            holds.append(m.try_of(self._running.work))
         self._introduce(holds, self._holdings.awaited if self._holdings is not None else ())
 
     def _wake(self) -> None:

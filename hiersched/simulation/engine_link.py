@@ -77,7 +77,9 @@ class EngineLink(Node):
         """A task has returned or raised."""
         large = type(outcome) is Bulk
         payload = b"" if large else bytes(outcome)
-        self._results.append(m.Result(task.id, self.rank, int(duration_s * 1e6), code, payload, int(large)))
+        self._results.append(
+            m.Result(task.id, self.rank, int(duration_s * 1e6), code, payload, int(large), task.attempt)
+        )
         if large:
             self._frames.append(outcome)
 
@@ -85,7 +87,7 @@ class EngineLink(Node):
         """Answer for work that gives no outcome."""
         text = _TEXTS[code]
         if isinstance(work, m.Task):
-            self._results.append(m.Result(work.id, self.rank, 0, code, text.encode(), 0))
+            self._results.append(m.Result(work.id, self.rank, 0, code, text.encode(), 0, work.attempt))
         else:
             loss = m.Loss(bitset.to_wire(1 << self.rank), code, text)
             self._send(m.Reply(work.request, [], [loss]))
@@ -111,18 +113,19 @@ class EngineLink(Node):
 
     # --- links --------------------------------------------------------------------------------------------------------
 
-    def _say_hello(self, holds: list[m.TaskId]) -> None:
+    def _say_hello(self, holds: list[m.Try]) -> None:
         assert self.uplink is not None
         name, first, last = self.link.decode(), self.rank, self.rank + 1
         hello = m.Hello(*self._key, "engine", name, 0, self.host, first, last, holds)
         self.uplink.up.send(self._free_s, hello)
 
-    def _introduce(self, holds: Iterable[m.TaskId], awaited: Iterable[m.Digest]) -> None:
+    def _introduce(self, holds: Iterable[m.Try], awaited: Iterable[m.Digest]) -> None:
         """To a new parent: what is here, what the root may not have, and what blobs are still awaited."""
         assert self.uplink is not None
         self._free_s = max(self._free_s, self.network.timeline.now_s)
         kept = Kept() if self._kept is None else self._kept
-        self._say_hello([*kept.ids(), *(result.id for result in self._results), *holds])
+        gathered = [(result.id, result.attempt) for result in self._results]
+        self._say_hello([*kept.tries(), *gathered, *holds])
         for message, frames in kept.again():
             self.uplink.up.send(self._free_s, message, frames)
         wanted = sorted(awaited)

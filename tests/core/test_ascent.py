@@ -6,6 +6,7 @@ from hiersched.core.effects import PARENT
 from hiersched.limits import PARTIAL_REPLY_S
 from hiersched.protocol import messages as m
 from tests.core.transcript import answer, call, engine_child, hello, joined, ranks, result, task
+from tests.hellos import held
 
 
 def test_a_scheduler_climbs_with_all_it_holds(leaf):
@@ -19,7 +20,7 @@ def test_a_scheduler_climbs_with_all_it_holds(leaf):
     introduction = leaf.climbs()
     assert (introduction.role, introduction.first, introduction.last, introduction.pid) == ("scheduler", 4, 8, 1)
     assert introduction.uuid == "scheduler-1-4-8"
-    assert sorted(introduction.holds) == [1, 8]
+    assert sorted(held(introduction)) == [1, 8]
     assert introduction.shares == [(8, ranks(4))]
     assert leaf.says(PARENT) == [m.Members(ranks(4, 5), ranks(6, 7), "it left meanwhile"), m.Want([b"D" * 16])]
 
@@ -52,7 +53,7 @@ def test_what_has_been_answered_and_the_root_may_not_have_is_held_as_well(leaf):
     leaf.passes(PARTIAL_REPLY_S)
     leaf.says(PARENT), leaf.says(first), leaf.says(second)
     introduction = leaf.climbs()
-    assert sorted(introduction.holds) == [7, 8]
+    assert sorted(held(introduction)) == [7, 8]
     assert sorted(introduction.shares) == [(7, ranks(4)), (8, ranks(4, 5))]
     assert leaf.says(PARENT)[1:] == [(answer(7, 4), b"four"), (joined(8, {4: 4}), b"four")]
 
@@ -65,7 +66,7 @@ def test_a_scheduler_that_waits_for_orphans_holds_what_they_may(leaf):
     leaf.drains()
     leaf.loses(low, engine_child(4), engine_child(5))
     leaf.does(), leaf.says(low), leaf.says(PARENT)
-    assert sorted(leaf.climbs().holds) == [1, 2, 8]
+    assert sorted(held(leaf.climbs())) == [1, 2, 8]
     assert leaf.says(PARENT) == [m.Members(ranks(4, 5), ranks(6, 7), "it left meanwhile")]
 
 
@@ -78,7 +79,7 @@ def test_a_scheduler_may_climb_again_before_it_is_welcomed(leaf):
     leaf.drains()
     leaf.says(PARENT), leaf.says(engine)
     for _ in range(2):
-        assert sorted(leaf.climbs().holds) == [1, 2]
+        assert sorted(held(leaf.climbs())) == [1, 2]
         assert leaf.says(PARENT)[1:] == [m.Results([result(1, 4)])]
     leaf.welcomed(keep=False)
     leaf.hears(PARENT, m.Ack(1, []))

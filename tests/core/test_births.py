@@ -67,7 +67,8 @@ def test_an_engine_that_ends_stays_away_unless_engines_are_replaced(midwife):
 
 def test_an_engine_that_ends_is_replaced_if_engines_are(patient):
     patient.births.on_ended(b"engine-1", 0.0)
-    assert patient.started() == [successor := Child("engine", 1, 2, "here", 1, birth=1)]
+    successor = Child("engine", 1, 2, "here", 1, birth=1)
+    assert patient.started() == [successor]
     assert patient.births.expected == 1 << 1
     patient.births.on_hello(link_of(successor))
     assert patient.births.expected == 0

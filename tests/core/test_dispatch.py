@@ -337,7 +337,7 @@ def test_what_a_child_takes_over_is_charged_to_it(dispatcher, membership):
     lost, heir = scheduler(membership, 0, 2), scheduler(membership, 2, 4)
     submit(dispatcher, 1, 2, targets=ranks(0, 1))
     hand_out(dispatcher, membership)
-    moved = dispatcher.move([1, 99], lost, heir)
+    moved = dispatcher.move([(1, 0), (99, 0)], lost, heir)
     assert [flight.task.id for flight in moved] == [1]
     assert (lost.tasks, lost.load, heir.tasks, heir.load) == ({2}, 1.0, {1}, 1.0)
     assert dispatcher.settle(lost, [result(1, 0)]) == [None]
@@ -398,7 +398,7 @@ def test_every_task_is_in_one_place_and_no_child_has_more_than_its_credit(story)
         elif verb == "lose":
             known.difference_update(flight.task.id for flight in dispatcher.lose(children[subject % 2]))
         elif verb == "move":
-            dispatcher.move(flying[:subject], children[0], children[1])
+            dispatcher.move([(number, 0) for number in flying[:subject]], children[0], children[1])
         elif chosen is not None:
             child = dispatcher.flights[chosen].child
             (flight,) = dispatcher.settle(child, [m.Result(chosen, 0, 0, m.ENGINE_UNKNOWN, b"", 0)])

@@ -19,6 +19,11 @@ def batch(*numbers: int, payload: bytes = b"value") -> m.Results:
     return m.Results([m.Result(number, 0, 1, 0, payload, 0) for number in numbers])
 
 
+def numbers(kept: Kept) -> list[m.TaskId]:
+    """The calls and tasks whose answers are kept."""
+    return [number for number, _ in kept.tries()]
+
+
 def again(kept: Kept) -> list[tuple[m.Message, Sequence[bytes]]]:
     """What a new parent gets, as it arrives there."""
     return [over_the_wire(message, frames) for message, frames in kept.again()]
@@ -38,7 +43,13 @@ def test_what_was_answered_is_sent_again_in_the_order_it_was(kept):
         (m.Results([result(3, 0, frames=1)]), [b"three"]),
         (answer(9, 0), [b"nine"]),
     ]
-    assert sorted(kept.ids()) == [1, 2, 3, 9]
+    assert sorted(numbers(kept)) == [1, 2, 3, 9]
+
+
+def test_the_answer_to_an_earlier_try_is_told_from_that_to_a_later_one(kept):
+    for attempt in range(2):
+        kept.add_results(m.Results([m.Result(5, 0, 1, m.RAISED, b"failed", 0, attempt)]))
+    assert kept.tries() == [(5, 0), (5, 1)]
 
 
 def test_what_the_root_has_is_kept_no_longer(kept):
@@ -46,10 +57,10 @@ def test_what_the_root_has_is_kept_no_longer(kept):
         kept.add_results(batch(number))
     kept.add_reply(answer(9, 0), [b"nine"])
     kept.on_ack(m.Ack(3, []))
-    assert kept.ids() == [9, 3, 4]
+    assert numbers(kept) == [9, 3, 4]
     kept.on_ack(m.Ack(3, [9, 77]))
     kept.on_ack(m.Ack(5, []))
-    assert (kept.ids(), kept.held, kept.bytes) == ([], 0, 0)
+    assert (numbers(kept), kept.held, kept.bytes) == ([], 0, 0)
 
 
 def test_batches_are_counted_from_one_again_over_a_new_link(kept):
@@ -59,13 +70,13 @@ def test_batches_are_counted_from_one_again_over_a_new_link(kept):
     assert len(again(kept)) == kept.results_sent == 2
     kept.add_results(batch(4))
     kept.on_ack(m.Ack(1, []))
-    assert kept.ids() == [3, 4]
+    assert numbers(kept) == [3, 4]
 
 
 def test_a_call_that_was_answered_in_parts_is_kept_until_all_of_it_is_there(kept):
     kept.add_reply(joined(9, {0: 4, 1: 3}), [b"zeroone"])
     kept.add_reply(answer(9, 2), [b"two"])
-    assert kept.ids() == [9]
+    assert numbers(kept) == [9]
     assert again(kept) == [(joined(9, {0: 4, 1: 3}), [b"zeroone"]), (answer(9, 2), [b"two"])]
     kept.on_ack(m.Ack(0, [9]))
     assert (kept.held, kept.bytes) == (0, 0)
@@ -75,10 +86,10 @@ def test_what_did_not_run_and_may_elsewhere_is_not_kept_but_counted(kept):
     elsewhere = [m.Result(1, 0, 0, code, b"not here", 0) for code in (m.ENGINE_UNKNOWN, m.UNMET)]
     kept.add_results(m.Results([elsewhere[0], result(2, 0, frames=1), elsewhere[1]]), [b"two"])
     kept.add_results(m.Results(elsewhere))
-    assert (kept.ids(), kept.results_sent) == ([2], 2)
+    assert (numbers(kept), kept.results_sent) == ([2], 2)
     assert again(kept) == [(m.Results([result(2, 0, frames=1)]), [b"two"]), (m.Results([]), [])]
     kept.on_ack(m.Ack(1, []))
-    assert kept.ids() == []
+    assert numbers(kept) == []
 
 
 # --- bounds -----------------------------------------------------------------------------------------------------------
@@ -92,7 +103,7 @@ def test_the_oldest_results_shrink_to_a_note():
     assert [(each.id, each.code) for each in lost.results] == [(0, m.ANSWER_LOST)]
     assert b"lost" in lost.results[0].payload
     assert [message for message, _ in others] == [batch(1, payload=bytes(100)), batch(2, payload=bytes(100))]
-    assert (kept.bytes, kept.ids()) == (200, [0, 1, 2])
+    assert (kept.bytes, numbers(kept)) == (200, [0, 1, 2])
 
 
 def test_a_result_without_a_value_has_nothing_to_lose():
@@ -130,7 +141,7 @@ def test_a_note_is_forgotten_like_what_it_stands_for():
     kept.add_results(batch(1, payload=bytes(100)))
     kept.add_results(batch(2, payload=bytes(100)))
     kept.on_ack(m.Ack(1, [8]))
-    assert kept.ids() == [9, 2]
+    assert numbers(kept) == [9, 2]
     kept.on_ack(m.Ack(2, [9]))
     assert (kept.held, kept.bytes) == (0, 0)
 
@@ -167,8 +178,8 @@ def test_whatever_happens_what_is_not_acknowledged_is_kept_or_said_to_be_lost_wi
             assert answered_in(sent) == calls
             assert kept.bytes == sum(len(frame) for _, frames in sent for frame in frames)
             full = [type(message) for message, frames in sent if any(frames)]
-            assert kept.bytes <= 100 or (full.count(m.Results) <= 1 and len(kept.ids()) >= 1)
-        assert sorted(kept.ids()) == sorted([*calls, *tasks])
+            assert kept.bytes <= 100 or (full.count(m.Results) <= 1 and len(numbers(kept)) >= 1)
+        assert sorted(numbers(kept)) == sorted([*calls, *tasks])
 
 
 def answered_in(sent: list[tuple[m.Message, Sequence[bytes]]]) -> dict[int, int]:

@@ -14,6 +14,7 @@ from hiersched.kernels import bitset
 from hiersched.limits import OUTPUT_FLUSH_S, OUTPUT_WAITING_BYTES_MAX
 from hiersched.protocol import messages as m
 from tests.core.transcript import Transcript, answer, call, joined, outputs, ranks, result, task
+from tests.hellos import held
 
 ALL = -1  # a child with every rank
 
@@ -209,7 +210,7 @@ def test_so_much_output_waits_and_no_more(leaf):
 def test_a_scheduler_that_climbs_takes_what_waits_along(leaf):
     leaf.welcomed(keep=True)
     printing(leaf, PARENT)
-    assert leaf.climbs().holds == [1]
+    assert held(leaf.climbs()) == [1]
     assert leaf.says(PARENT) == [
         m.Members(ranks(4), ranks(5, 6, 7), "it left meanwhile"),
         outputs(1, b"working", 4),

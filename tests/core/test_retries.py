@@ -25,6 +25,18 @@ def test_a_task_that_raised_runs_again_on_another_engine(root):
     assert root.tells() == [(1, 0, "value")]
 
 
+def test_an_answer_to_an_earlier_try_is_late(root):
+    (child,) = root.engines(0)
+    root.gets(asking(1, retries=1))
+    root.hands_out()
+    root.ends(1, code=m.RAISED)
+    assert [again.attempt for again in root.gives()] == [1]
+    root.work.on_results(child, m.Results([m.Result(1, 0, 1, 0, b"of the first try", 0)]), ())
+    assert root.tells() == []
+    root.ends(1)
+    assert root.tells() == [(1, 0, "value")]
+
+
 def test_without_retries_left_its_error_is_the_answer_with_all_its_frames(root):
     root.engines(0)
     root.gets(asking(1, retries=1), task(2))

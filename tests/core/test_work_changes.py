@@ -29,9 +29,14 @@ def orphaned(root):
     return root
 
 
+def firsts(*numbers: int) -> list[m.Try]:
+    """These tasks, tried for the first time."""
+    return [(number, 0) for number in numbers]
+
+
 def test_what_an_orphan_holds_is_in_flight_there(orphaned):
     first, second = orphaned.engines(0, 1)
-    orphaned.work.adopt(orphaned.lost, first, [2, 0, 77])
+    orphaned.work.adopt(orphaned.lost, first, firsts(2, 0, 77))
     assert (first.tasks, first.load, orphaned.lost.tasks) == ({0, 2}, 2.0, {1, 3})
     assert orphaned.hands_out() == {second.first: [4]}
     orphaned.ends(0, rank=0)
@@ -41,12 +46,28 @@ def test_what_an_orphan_holds_is_in_flight_there(orphaned):
 
 def test_what_nobody_holds_runs_first_if_it_surely_never_ran(orphaned):
     first, second = orphaned.engines(0, 1)
-    orphaned.work.adopt(orphaned.lost, first, [0])
+    orphaned.work.adopt(orphaned.lost, first, firsts(0))
     orphaned.work.settle_lost(orphaned.lost, sure=True, reason="killed")
     assert orphaned.hands_out() == {1: [1]}
     orphaned.ends(1, rank=1)
     assert orphaned.hands_out() == {1: [2]}
     assert (orphaned.lost.tasks, orphaned.lost.load, second.tasks) == (set(), 0.0, {2})
+
+
+def test_the_answer_to_an_earlier_try_that_an_orphan_keeps_is_not_taken_for_that_to_the_present_one(root):
+    root.lost = root.scheduler(0, 4)
+    root.gets(asking(0, retries=1))
+    root.hands_out()
+    root.ends(0, rank=0, code=m.RAISED)
+    assert [task.attempt for task in root.gives()] == [1]
+    root.membership.remove_child(root.lost.link)
+    first, second = root.engines(0, 1)
+    root.work.adopt(root.lost, first, firsts(0))  # it has not heard that the root has its answer
+    root.work.on_results(first, m.Results([m.Result(0, 0, 1, m.RAISED, b"first", 0)]), ())
+    assert root.outbox.counts["late"] == 1
+    root.work.adopt(root.lost, second, [(0, 1)])
+    root.ends(0, rank=1)
+    assert root.tells() == [(0, 0, "value")]
 
 
 def test_what_nobody_holds_and_may_have_run_is_lost_and_costs_a_retry(orphaned):
@@ -60,7 +81,7 @@ def test_what_nobody_holds_and_may_have_run_is_lost_and_costs_a_retry(orphaned):
 
 def test_an_answer_by_the_lost_scheduler_is_late_when_its_orphan_answers_again(orphaned):
     (first,) = orphaned.engines(0)
-    orphaned.work.adopt(orphaned.lost, first, [0])
+    orphaned.work.adopt(orphaned.lost, first, firsts(0))
     batch = m.Results([m.Result(0, 0, 1, 0, b"value", 0)])
     orphaned.work.on_results(orphaned.lost, batch, ())
     orphaned.work.on_results(first, batch, ())
@@ -73,7 +94,7 @@ def test_tasks_that_were_withdrawn_meanwhile_are_withdrawn_from_the_orphan_or_ca
     orphaned.cancels(1, 2, running=True)
     assert orphaned.says() == []
     (first,) = orphaned.engines(0)
-    orphaned.work.adopt(orphaned.lost, first, [0, 1, 3])
+    orphaned.work.adopt(orphaned.lost, first, firsts(0, 1, 3))
     assert orphaned.says() == [(first.link, m.Cancel([0])), (first.link, m.Cancel([1], running=True))]
     orphaned.work.settle_lost(orphaned.lost, sure=True, reason="killed")
     assert orphaned.codes() == {2: m.CANCELLED}
@@ -90,11 +111,11 @@ def test_a_scheduler_that_climbs_says_all_that_it_holds():
     leaf.engines(0)
     leaf.gets(task(1), task(2), task(3))
     leaf.hands_out()
-    assert sorted(leaf.work.holds_of()) == [1, 2, 3]
+    assert sorted(leaf.work.tries()) == firsts(1, 2, 3)
     leaf.ends(1)
-    assert sorted(leaf.work.holds_of()) == [1, 2, 3]  # its result has not left yet
+    assert sorted(leaf.work.tries()) == firsts(1, 2, 3)  # its result has not left yet
     leaf.settles()
-    assert sorted(leaf.work.holds_of()) == [2, 3]
+    assert sorted(leaf.work.tries()) == firsts(2, 3)
 
 
 # --- tasks are withdrawn ----------------------------------------------------------------------------------------------

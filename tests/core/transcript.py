@@ -202,7 +202,7 @@ def hello(
     detached: bool = False,
 ) -> m.Hello:
     """The first message of a neighbour."""
-    return m.Hello(cluster, key, role, "uuid", 1, "here", first, last, list(holds), detached)
+    return m.Hello(cluster, key, role, "uuid", 1, "here", first, last, [(one, 0) for one in holds], detached)
 
 
 def call(request: int, *targets: int, needs: Iterable[bytes] = (), parts: Iterable[m.Part] = ()) -> m.Call:

@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from hiersched.core.effects import (
     PARENT,
     Climb,
@@ -316,7 +318,8 @@ class Tree:
             return
         assert isinstance(node, Engine)
         self._connect(node, next(one for one in node.above if one.alive))
-        self._say(node, hello("engine", node.rank, node.rank + 1, holds=node.holds))
+        introduction = hello("engine", node.rank, node.rank + 1)
+        self._say(node, msgspec.structs.replace(introduction, holds=node.holds))
         for message, frames in node.again():
             self._say(node, message, frames)
 

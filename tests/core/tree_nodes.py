@@ -74,12 +74,12 @@ class Engine(Process):
     @property
     def keeps(self) -> list[m.TaskId]:
         """The calls and tasks whose answers it keeps."""
-        return [] if self._kept is None else self._kept.ids()
+        return [] if self._kept is None else [number for number, _ in self._kept.tries()]
 
     @property
-    def holds(self) -> list[m.TaskId]:
+    def holds(self) -> list[m.Try]:
         """All that it has been given and of which the root may not know the end."""
-        return [*self.keeps, *map(number_of, self.todo)]
+        return [*([] if self._kept is None else self._kept.tries()), *map(m.try_of, self.todo)]
 
     def hears(self, message: m.Message) -> list[Words]:
         """A message of its parent."""
@@ -112,7 +112,7 @@ class Engine(Process):
                 value = b"%d by %d" % (item.request, self.rank)
                 answers.append(self._answer(m.Reply(item.request, [chunk], []), [value]))
             else:
-                results.append(m.Result(item.id, self.rank, 1_000_000, 0, b"%d" % item.id, 0))
+                results.append(m.Result(item.id, self.rank, 1_000_000, 0, b"%d" % item.id, 0, item.attempt))
         return [*answers, self._answer(m.Results(results))] if results else answers
 
     def again(self) -> list[Words]:

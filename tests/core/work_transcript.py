@@ -67,8 +67,9 @@ class WorkTranscript:
         self, number: int, *, rank: int = 0, code: int = 0, payload: bytes = b"value", frames: Sequence[Frame] = ()
     ) -> None:
         """The child that has a task says how it ended."""
-        child = self.work.dispatcher.flights[number].child
-        result = m.Result(number, rank, 1_000_000, code, payload, len(frames))
+        flight = self.work.dispatcher.flights[number]
+        child = flight.child
+        result = m.Result(number, rank, 1_000_000, code, payload, len(frames), flight.task.attempt)
         batch, theirs = over_the_wire(m.Results([result]), frames)
         self.work.on_results(child, batch, theirs)
 

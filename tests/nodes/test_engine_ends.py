@@ -14,6 +14,7 @@ from hiersched.errors import ProtocolError, RemoteError
 from hiersched.kernels import bitset
 from hiersched.limits import BLOB_TIMEOUT_S, INLINE_BYTES_MAX, RESULT_GIVEN_BYTES_MAX
 from hiersched.protocol import messages as m
+from tests.hellos import held
 from tests.nodes.fakes import (
     DATA,
     DOUBLE,
@@ -245,7 +246,7 @@ def test_an_orphan_says_what_it_holds_and_sends_again_what_may_be_lost(
     assert said[1] == answer(2, b"aa")
     assert results(said[2:3]) == [(3, 0, b"xx")]
     assert isinstance(said[3], m.Hello)
-    assert sorted(said[3].holds) == [2, 3]  # the first was acknowledged
+    assert sorted(held(said[3])) == [2, 3]  # the first was acknowledged
     assert results(said[4:5]) == [(3, 0, b"xx")]
     assert said[5] == answer(2, b"aa")
 
@@ -261,7 +262,7 @@ def test_work_that_an_orphan_has_not_begun_is_among_what_it_holds(
     line.answers[m.Want] = lambda want: ring(line, lanes) if line.ancestors else line.says(m.Blob(DATA), b"data")
     said = run()
     hello = next(words for words in said if isinstance(words, m.Hello))
-    assert sorted(hello.holds) == [0, 1, 2, 3, 4]
+    assert sorted(held(hello)) == [0, 1, 2, 3, 4]
     assert said.count(m.Want([DATA])) == 2  # asked again where it is now
     assert [number for number, _, _ in results(said)][-2:] == [2, 3]
     assert said[-1] == answer(4, b"aa")

@@ -9,6 +9,7 @@ import pytest
 
 from hiersched.data.outcomes import Outcome
 from hiersched.protocol import messages as m
+from tests.hellos import held
 from tests.nodes import deeds
 from tests.nodes.schedulers import Cluster, Scheduler
 from tests.patience import until
@@ -25,7 +26,7 @@ def test_an_idle_engine_climbs_when_its_doorbell_rings(cluster: Cluster) -> None
     cluster.parent.die()
     cluster.ring()
     hello, _ = cluster.above[1].expect(m.Hello)
-    assert (hello.role, hello.first, hello.pid, hello.holds) == ("engine", 3, cluster.pid, [answered])
+    assert (hello.role, hello.first, hello.pid, held(hello)) == ("engine", 3, cluster.pid, [answered])
     assert value_of(cluster.above[1].reply(answered)) == 1
     assert value_of(cluster.above[1].reply(cluster.above[1].call(abs, -2))) == 2
 
@@ -41,7 +42,7 @@ def test_a_busy_engine_climbs_and_what_runs_goes_on(cluster: Cluster, gate: Path
     first.die()
     cluster.ring()
     hello, _ = second.expect(m.Hello)
-    assert sorted(hello.holds) == [running, behind, dropped]
+    assert sorted(held(hello)) == [running, behind, dropped]
     (gate / "go").touch()
     assert value_of(second.reply(running)) == "value"
     assert second.result(behind)[1].value == 1
@@ -54,7 +55,7 @@ def test_what_was_not_read_has_never_happened(cluster: Cluster, gate: Path) -> N
     cluster.parent.die()
     cluster.ring()
     hello, _ = cluster.above[1].expect(m.Hello)
-    assert unread not in hello.holds
+    assert unread not in held(hello)
     (gate / "go").touch()
     assert value_of(cluster.above[1].reply(running)) == "value"
 
@@ -64,7 +65,7 @@ def test_ancestors_that_are_gone_too_are_passed_by(start: Callable[..., Cluster]
     cluster.above[1].die()
     cluster.parent.die()
     cluster.ring()
-    assert cluster.above[0].expect(m.Hello)[0].holds == []
+    assert held(cluster.above[0].expect(m.Hello)[0]) == []
 
 
 def test_it_climbs_as_often_as_it_must(cluster: Cluster) -> None:
@@ -73,7 +74,7 @@ def test_it_climbs_as_often_as_it_must(cluster: Cluster) -> None:
     for level in (1, 0):
         cluster.above[level + 1].die()
         cluster.ring()
-        assert cluster.above[level].expect(m.Hello)[0].holds == [request]
+        assert held(cluster.above[level].expect(m.Hello)[0]) == [request]
         cluster.above[level].send(m.Welcome(0, (0, b""), {"keep": level > 0}))
 
 
@@ -100,7 +101,7 @@ def test_what_the_root_has_is_not_sent_again(cluster: Cluster) -> None:
     assert value_of(first.reply(first.call(abs, -5))) == 5  # so the acknowledgement was read
     first.die()
     cluster.ring()
-    holds = second.expect(m.Hello)[0].holds
+    holds = held(second.expect(m.Hello)[0])
     assert unknown in holds
     assert known not in holds
     assert not set(tasks) & set(holds)
@@ -114,7 +115,7 @@ def test_data_that_is_waited_for_is_asked_for_again(cluster: Cluster) -> None:
     cluster.parent.die()
     cluster.ring()
     second: Scheduler = cluster.above[1]
-    assert second.expect(m.Hello)[0].holds == [number]
+    assert held(second.expect(m.Hello)[0]) == [number]
     assert digest in second.expect(m.Want)[0].digests
     second.send(m.Missing([digest]))
     assert second.result(number)[0] == m.BLOB_LOST
