@@ -2,8 +2,9 @@
 
 A blob goes down each edge at most once: a scheduler remembers what it sent to each child and attaches a blob only
 before the first message that names it. What a child has dropped since, it asks for (`Want`); the parent answers from
-its own store or asks upward once, however many children wait. At the root the question goes to the client that last
-named the digest. What nobody holds any more is `Missing`, and the calls that need it end with BLOB_LOST.
+its own store or asks upward once, however many children wait. At the root the question goes to the clients that have
+named the digest, one after the other. What nobody holds any more is `Missing`, and the calls that need it end with
+BLOB_LOST.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hiersched.core.effects import PARENT, Link
+from hiersched.core.origins import Origins
 from hiersched.core.outbox import Outbox
 from hiersched.limits import BLOB_STORE_BYTES_MAX, BLOBS_HELD_MAX
 from hiersched.protocol.framing import Frame
@@ -68,7 +70,7 @@ class BlobLedger:
         self._is_root = is_root
         self._held: dict[Link, OrderedDict[Digest, None]] = {}
         self._wanted: dict[Digest, _Wanted] = {}
-        self._origin: OrderedDict[Digest, Link] = OrderedDict()
+        self._origins = Origins()
 
     @property
     def waiting(self) -> int:
@@ -77,14 +79,8 @@ class BlobLedger:
 
     def named(self, link: Link, digests: Iterable[Digest]) -> None:
         """A message from above names these digests: at the root, ask its sender if they are ever missing."""
-        if not self._is_root:
-            return
-        origin = self._origin
-        for digest in digests:
-            origin[digest] = link
-            origin.move_to_end(digest)
-        while len(origin) > BLOBS_HELD_MAX:
-            origin.popitem(last=False)
+        if self._is_root:
+            self._origins.add(link, digests)
 
     def supply(self, link: Link, digests: Iterable[Digest], outbox: Outbox) -> None:
         """Before a message that names `digests` goes to a child, send it those it does not hold."""
@@ -108,7 +104,7 @@ class BlobLedger:
         missing = []
         for digest in digests:
             blob = self.store.get(digest)
-            source = self._origin.get(digest) if self._is_root else PARENT
+            source = self._origins.of(digest) if self._is_root else PARENT
             if blob is not None:
                 self._send(link, digest, blob, outbox)
             elif digest in self._wanted:
@@ -123,14 +119,26 @@ class BlobLedger:
         for source, wanted in asked.items():
             outbox.send(source, Want(wanted))
 
-    def on_missing(self, digests: Iterable[Digest], outbox: Outbox) -> None:
-        """Above, nobody holds these: tell who waits."""
+    def on_missing(self, source: Link, digests: Iterable[Digest], outbox: Outbox) -> None:
+        """Who was asked for these does not have them: ask another client that may, or tell who waits."""
+        asked: dict[Link, list[Digest]] = {}
         told: dict[Link, list[Digest]] = {}
         for digest in digests:
+            self._origins.disclaim(source, digest)
+            wanted = self._wanted.get(digest)
+            if wanted is None or wanted.asked != source:
+                continue
+            other = self._origins.of(digest)
+            if other is not None:
+                wanted.asked = other
+                asked.setdefault(other, []).append(digest)
+                continue
             for link in self._pop_waiting(digest):
                 told.setdefault(link, []).append(digest)
         for link, missing in told.items():
             outbox.send(link, Missing(missing))
+        for other, others in asked.items():
+            outbox.send(other, Want(others))
 
     def forget_child(self, link: Link) -> None:
         """A child is gone, with all it held and waited for."""
@@ -147,12 +155,9 @@ class BlobLedger:
             outbox.send(PARENT, Want(wanted))
 
     def forget_client(self, link: Link, outbox: Outbox) -> None:
-        """A client is gone: what it was to send is asked of another that has named it since, or missing."""
-        for digest in [digest for digest, origin in self._origin.items() if origin == link]:
-            del self._origin[digest]
-        orphans = {digest: set(self._pop_waiting(digest)) for digest in self._asked_of(link)}
-        for child in sorted(set().union(*orphans.values())):
-            self.on_want(child, [digest for digest, waiting in orphans.items() if child in waiting], outbox)
+        """A client is gone: what it was to send is asked of another that has named it, or missing."""
+        self._origins.forget(link)
+        self.on_missing(link, self._asked_of(link), outbox)
 
     def _asked_of(self, link: Link) -> list[Digest]:
         return [digest for digest, wanted in self._wanted.items() if wanted.asked == link]

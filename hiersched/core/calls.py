@@ -138,6 +138,11 @@ class Calls:
         for child_link, theirs in told.items():
             self._outbox.send(child_link, m.Cancel(theirs, running))
 
+    def forget_asker(self, link: Link) -> None:
+        """A client is gone: what has not started never will, what runs is interrupted, and nobody wants the answers."""
+        self.withdraw(link, self.gather.asked_by(link), running=True)
+        self.gather.forget(link)
+
     # --- up -----------------------------------------------------------------------------------------------------------
 
     def on_reply(self, reach: int, reply: m.Reply, frames: Sequence[Frame], now: float) -> None:

@@ -72,7 +72,7 @@ class Clients:
         core = self._core
         del core.membership.clients[link]
         if not self.sessions.leave(link, stays=stays):
-            core.calls.gather.forget(link)
+            core.calls.forget_asker(link)
             core.work.forget_owner(link)
             core.ring()
         core.inquiries.forget_asker(link)

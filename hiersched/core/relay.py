@@ -2,7 +2,8 @@
 
 A piece may join an equal one that waits only if nothing of its own engine was put behind that one: each engine's pieces
 keep their order. What waits goes before any reply or result, so that no piece comes after the end of its request. Whom
-a piece is for is settled when it comes: by the time it goes on, its request may have ended.
+a piece is for is settled when it comes: by the time it goes on, its request may have ended. Of a rank whose end has been told nothing
+comes any more.
 """
 
 from __future__ import annotations
@@ -22,14 +23,15 @@ _PIECE_BYTES = 256  # that a piece takes here beside its text, about
 
 
 class OutputRelay:
-    """The pieces of one scheduler. owner_of: whom the output of a request is for; None: nobody wants it any more.
+    """The pieces of one scheduler. listener_of: whom the output of a request is for, and which ranks may still have
+    some, as a bit set (-1: any); None: nobody wants it any more.
 
     send: gives pieces to an owner. due_s: when what waits is to be sent; infinite if nothing does.
     """
 
-    def __init__(self, owner_of: Callable[[m.TaskId], Link | None], send: SendOutputs) -> None:
+    def __init__(self, listener_of: Callable[[m.TaskId], tuple[Link, int] | None], send: SendOutputs) -> None:
         self.due_s = _NEVER_S
-        self._owner_of = owner_of
+        self._listener_of = listener_of
         self._send = send
         self._waiting: list[tuple[Link, m.TaskId, int, Frame]] = []  # owner, request, ranks, piece; as they came
         self._bytes = 0
@@ -42,9 +44,12 @@ class OutputRelay:
     def on_outputs(self, reach: int, outputs: m.Outputs, frames: Sequence[Frame], now: float) -> None:
         """Take in the pieces of a child that speaks for `reach`."""
         for piece, frame in zip(outputs.pieces, frames, strict=True):
-            ranks = bitset.from_wire(piece.ranks) & reach
-            owner = self._owner_of(piece.request) if ranks else None
-            if owner is not None:
+            listener = self._listener_of(piece.request)
+            if listener is None:
+                continue
+            owner, running = listener
+            ranks = bitset.from_wire(piece.ranks) & reach & running
+            if ranks:
                 self._put(owner, piece.request, ranks, frame)
         if self._bytes > OUTPUT_WAITING_BYTES_MAX:
             self.flush()

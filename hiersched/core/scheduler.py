@@ -74,7 +74,7 @@ class SchedulerCore:
         self.work = Work(
             self.outbox, self.membership, self.blobs, is_root=place.is_root, send_results=self._send_results
         )
-        self.relay = OutputRelay(self._owner_of, self._send_outputs)
+        self.relay = OutputRelay(self._listener_of, self._send_outputs)
         self.births = Births(self.outbox, plan, restarts=place.restarts)
         self.orders = Orders(self.outbox, self.router, self.births.carry_out)
         self.questions = Questions(self.outbox)
@@ -330,7 +330,7 @@ class SchedulerCore:
         self.blobs.on_blob(blob.digest, frames[0], self.outbox)
 
     def _on_missing(self, link: Link, missing: m.Missing, frames: Sequence[Frame], now: float) -> None:
-        self.blobs.on_missing(missing.digests, self.outbox)
+        self.blobs.on_missing(link, missing.digests, self.outbox)
 
     # --- answers, up --------------------------------------------------------------------------------------------------
 
@@ -372,12 +372,13 @@ class SchedulerCore:
         else:
             self.clients.sessions.send_outputs(link, outputs, frames)
 
-    def _owner_of(self, request: m.TaskId) -> Link | None:
-        """Whom the output of a request is for."""
-        if not self.place.is_root:
-            return PARENT
+    def _listener_of(self, request: m.TaskId) -> tuple[Link, int] | None:
+        """Whom the output of a request is for, and the ranks that have not answered it; -1: any may have some."""
         entry = self.calls.gather.open.get(request)
-        return entry.asker if entry is not None else self.work.owner_of(request)
+        if entry is not None:
+            return entry.asker, entry.pending
+        owner = self.work.owner_of(request) if self.place.is_root else PARENT
+        return None if owner is None else (owner, -1)
 
     def _on_ack(self, link: Link, ack: m.Ack, frames: Sequence[Frame], now: float) -> None:
         self.receipts.on_ack(ack)

@@ -227,12 +227,13 @@ class Driver:
 
     def _feed(self, event: e.Event) -> None:
         perform = self._perform
-        unreachable: list[e.LinkDown] | None = None
+        unreachable: dict[e.Link, e.LinkDown] | None = None  # each once, however much there was to send
         for effect in self._core.handle(event, time.monotonic()):
             down = perform[type(effect)](effect)  # type: ignore[index]
             if down is not None:
-                unreachable = [*(unreachable or ()), down]
-        for down in unreachable or ():
+                unreachable = {} if unreachable is None else unreachable
+                unreachable.setdefault(down.link, down)
+        for down in unreachable.values() if unreachable else ():
             self._feed(down)
 
     def _send(self, effect: e.Send) -> e.LinkDown | None:

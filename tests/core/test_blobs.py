@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from hiersched.core.blobs import BlobStore
-from hiersched.core.effects import PARENT, Close, Drained, LinkDown, Received
+from hiersched.core.effects import DOORBELL, PARENT, Close, Drained, LinkDown, Received, Signal
 from hiersched.limits import BLOBS_HELD_MAX
 from hiersched.protocol import messages as m
 from tests.core.transcript import FUNCTION, Transcript, answer, call, joined, loss, ranks, task
 
 DATA = b"D" * 16
+WITHDRAWN = m.Cancel([1], running=True)
 
 
 def calls(scheduler: Transcript, asker: bytes, request: int, *targets: int) -> None:
@@ -143,10 +144,10 @@ def test_the_root_asks_the_client_that_named_it(wanting):
 
 def test_what_only_a_client_had_is_missing_when_it_has_gone(wanting):
     wanting.hears(b"client", m.Bye("done"))
-    assert wanting.says(b"engine-0") == [m.Missing([DATA, FUNCTION])]
+    assert wanting.says(b"engine-0") == [WITHDRAWN, m.Missing([DATA, FUNCTION])]
     wanting.hears(b"engine-0", m.Want([DATA]))
     assert wanting.says(b"engine-0") == [m.Missing([DATA])]
-    assert wanting.does() == [Close(b"client")]
+    assert wanting.does() == [Signal([b"engine-0"], DOORBELL), Close(b"client")]
 
 
 def test_what_another_client_has_named_since_is_asked_of_that_one(wanting):
@@ -156,10 +157,35 @@ def test_what_another_client_has_named_since_is_asked_of_that_one(wanting):
     assert wanting.says(b"engine-0") == [m.Tasks([task(1)])]
     wanting.hears(b"client", m.Bye("done"))
     assert wanting.says(other) == [m.Want([FUNCTION])]
-    assert wanting.says(b"engine-0") == [m.Missing([DATA])]
+    assert wanting.says(b"engine-0") == [WITHDRAWN, m.Missing([DATA])]
     wanting.hears(other, m.Blob(FUNCTION), b"code")
     assert wanting.says(b"engine-0") == [(m.Blob(FUNCTION), b"code")]
-    assert wanting.does() == [Close(b"client")]
+    assert wanting.does() == [Signal([b"engine-0"], DOORBELL), Close(b"client")]
+
+
+def test_what_one_client_has_no_more_is_asked_of_the_others_that_have_named_it(wanting):
+    other, third = wanting.client(b"other"), wanting.client(b"third")
+    for number, client in enumerate((other, third, other)):
+        wanting.hears(client, m.Tasks([task(number)]))
+    wanting.drains()
+    assert len(wanting.says(b"engine-0")) == 1
+    wanting.hears(b"client", m.Missing([DATA, FUNCTION]))
+    assert wanting.says(b"engine-0") == [m.Missing([DATA])]
+    assert wanting.says(other) == [m.Want([FUNCTION])]
+    wanting.hears(other, m.Missing([FUNCTION]))
+    wanting.hears(other, m.Missing([FUNCTION]))  # which does not concern the third
+    assert wanting.says(third) == [m.Want([FUNCTION])]
+    wanting.hears(b"client", m.Missing([FUNCTION]))  # nor does this
+    assert wanting.says(b"engine-0") == []
+    wanting.hears(third, m.Blob(FUNCTION), b"code")
+    assert wanting.says(b"engine-0") == [(m.Blob(FUNCTION), b"code")]
+
+
+def test_who_has_nothing_is_not_asked_again(wanting):
+    wanting.hears(b"client", m.Missing([DATA, FUNCTION]))
+    assert wanting.says(b"engine-0") == [m.Missing([DATA, FUNCTION])]
+    wanting.hears(b"engine-0", m.Want([DATA]))
+    assert wanting.says(b"engine-0") == [m.Missing([DATA])]
 
 
 def test_a_digest_that_nobody_ever_named_is_missing(root):

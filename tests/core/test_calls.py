@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hiersched.core.effects import PARENT, Close, LinkDown, Received
+from hiersched.core.effects import DOORBELL, PARENT, Close, LinkDown, Received, Signal
 from hiersched.kernels import bitset
 from hiersched.limits import COALESCE_BYTES_MAX, PARTIAL_REPLY_S, REQUESTS_OPEN_MAX
 from hiersched.protocol import messages as m
@@ -237,8 +237,9 @@ def test_nobody_hears_the_reply_of_a_client_that_has_gone(root):
     (engine,) = root.engines(0)
     client = called(root, 1, 0)
     root.hears(client, m.Bye("done"))
+    assert root.says(engine) == [m.Cancel([1], running=True)]
     root.hears(engine, answer(1, 0), b"zero")
-    assert root.does() == [Close(client)]
+    assert root.does() == [Signal([engine], DOORBELL), Close(client)]
     other = root.client(b"other")
     assert (root.counts(other, "late"), root.counts(other, "requests_open")) == (1, 0)
 

@@ -123,9 +123,10 @@ def test_an_ordinary_client_that_comes_again_begins_anew(root, engine):
     assert comes(root, detached=False).session == 1
     root.hears(b"client", call(SESSION + 1, 0))
     assert comes(root, detached=False).session == 2
+    assert root.says(engine)[-1] == m.Cancel([SESSION + 1], running=True)
+    assert root.does() == [Signal([engine], DOORBELL)]
     root.hears(engine, answer(SESSION + 1, 0), b"zero")
     assert root.says(b"client") == []
-    root.says(engine)
 
 
 def test_a_client_with_the_wrong_key_that_takes_a_name_over_gets_no_session(root, engine):

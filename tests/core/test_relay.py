@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hiersched.core.effects import PARENT, Close
+from hiersched.core.effects import DOORBELL, PARENT, Close, Signal
 from hiersched.core.relay import OutputRelay
 from hiersched.kernels import bitset
 from hiersched.limits import OUTPUT_FLUSH_S, OUTPUT_WAITING_BYTES_MAX
@@ -38,7 +38,7 @@ def sent() -> list[tuple[int, list[int], bytes]]:
 
 @pytest.fixture
 def relay(sent) -> OutputRelay:
-    return OutputRelay(lambda request: PARENT, lambda owner, words, frames: sent.extend(pieces(words, *frames)))
+    return OutputRelay(lambda request: (PARENT, -1), lambda owner, words, frames: sent.extend(pieces(words, *frames)))
 
 
 def say(relay: OutputRelay, rank: int, text: bytes, request: int = 1) -> None:
@@ -92,7 +92,7 @@ said = st.lists(
 @given(said, st.sets(st.integers(0, 30)))
 def test_each_engine_is_heard_in_full_and_in_order_whatever_is_merged(talk, flushes):
     sent: list[tuple[int, list[int], bytes]] = []
-    relay = OutputRelay(lambda request: PARENT, lambda owner, words, frames: sent.extend(pieces(words, *frames)))
+    relay = OutputRelay(lambda request: (PARENT, -1), lambda owner, words, frames: sent.extend(pieces(words, *frames)))
     expected = defaultdict(list)
     for number, (those, text, request) in enumerate(talk):
         words, frame = outputs(request, text, *those)
@@ -114,7 +114,7 @@ def test_each_engine_is_heard_in_full_and_in_order_whatever_is_merged(talk, flus
 @given(st.lists(st.sampled_from([b"a", b"b", b"c"]), max_size=6), st.randoms(use_true_random=False))
 def test_engines_that_say_the_same_are_merged_into_one_voice_however_they_interleave(lines, random):
     sent: list[tuple[int, list[int], bytes]] = []
-    relay = OutputRelay(lambda request: PARENT, lambda owner, words, frames: sent.extend(pieces(words, *frames)))
+    relay = OutputRelay(lambda request: (PARENT, -1), lambda owner, words, frames: sent.extend(pieces(words, *frames)))
     turns = [rank for rank in range(4) for _ in lines]
     random.shuffle(turns)
     spoken = [0] * 4
@@ -195,7 +195,24 @@ def test_a_client_that_has_gone_hears_no_output(root):
     words, text = outputs(1, b"still working", 4)
     root.hears(engine, words, text)
     root.passes(OUTPUT_FLUSH_S)
-    assert root.does() == [Close(client)]
+    assert root.says(engine) == [m.Cancel([1], running=True)]
+    assert root.does() == [Signal([engine], DOORBELL), Close(client)]
+
+
+def test_an_engine_that_has_answered_says_no_more(root):
+    client = root.client()
+    first, second = root.engines(4, 5)
+    root.says(client)
+    root.hears(client, call(1, 4, 5))
+    assert len(root.says(first)) == len(root.says(second)) == 1
+    root.hears(first, answer(1, 4), b"four")
+    for rank, engine in ((4, first), (5, second)):
+        words, text = outputs(1, b"working", rank)
+        root.hears(engine, words, text)
+    root.passes(OUTPUT_FLUSH_S)
+    assert root.says(client) == [outputs(1, b"working", 5)]
+    root.hears(second, answer(1, 5), b"five")
+    assert len(root.says(client)) == 1
 
 
 def test_so_much_output_waits_and_no_more(leaf):
