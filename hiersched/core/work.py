@@ -205,7 +205,7 @@ class Work:
                 text = f"this task has to run on {engines_text(follows)}, to follow others, and none of these is left"
                 failed.append(Failed(task.id, m.DEPENDENCY, text))
                 continue
-            if task.needs:
+            if task.needs and link in self._membership.clients:  # one that is away has nothing to send
                 self._blobs.named(link, task.needs)
             tasks.append(task)
             all_frames.extend(frames)

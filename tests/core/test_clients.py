@@ -7,7 +7,7 @@ import pytest
 from hiersched.core.effects import DOORBELL, Close, Signal
 from hiersched.limits import TASKS_IN_FLIGHT_PER_CLIENT_MAX
 from hiersched.protocol import messages as m
-from tests.core.transcript import Transcript, answer, call, hello, joined, outputs, ranks, result, task
+from tests.core.transcript import FUNCTION, Transcript, answer, call, hello, joined, outputs, ranks, result, task
 
 SESSION = 1 << m.SESSION_SHIFT
 
@@ -151,6 +151,21 @@ def test_the_tasks_of_an_ordinary_client_are_withdrawn_when_it_goes(root, engine
     root.loses(b"client")
     assert root.says(engine) == [m.Cancel([SESSION + 1], running=True)]
     assert root.does() == [Signal([engine], DOORBELL), Close(b"client")]
+
+
+def test_a_client_that_is_away_is_not_asked_for_what_the_tasks_of_its_session_need(root, engine):
+    comes(root)
+    first, second = task(SESSION + 1), m.Task(SESSION + 2, FUNCTION, [], b"", 0, m.Terms(inputs=[SESSION + 1]))
+    root.hears(b"client", m.Tasks([first, second]))
+    root.drains()
+    assert root.says(engine) == [m.Tasks([first])]
+    root.loses(b"client")
+    root.hears(engine, m.Results([result(SESSION + 1, 0, frames=1)]), b"large")
+    root.drains()
+    ((sent,),) = [word.tasks for word in root.says(engine)]
+    root.hears(engine, m.Want(sent.needs))
+    assert root.says(engine) == [m.Missing([m.result_digest(SESSION + 1)])]
+    assert root.does() == [Close(b"client")]
 
 
 def test_a_detached_session_that_its_client_ends_is_over(root, engine):
