@@ -4,7 +4,8 @@ Credit is counted in engines: a child with 32 engines has 32 to give. A task tha
 d / (d + WINDOW_S) of an engine (core.pace), so short ones are sent ahead in batches worth about WINDOW_S of work and no
 engine waits a round trip between them. A child takes tasks while it has any credit left; what takes nearly a whole
 engine counts as all of it, so that long tasks travel alone. The same rule holds at every level, so a scheduler gets
-hardly more long tasks than it has engines: what waits, waits at the root, where any engine can take it.
+hardly more long tasks than it has engines: what waits, waits at the root, where any engine can take it. Of children
+that are equally free the one is chosen that was not for longest, so that single tasks go round.
 
 Tasks that may run on few of a scheduler's engines have the credit of those alone (`Share`): however many wait for one
 engine, the others' credit is for whoever else waits.
@@ -39,6 +40,7 @@ class Dispatcher:
         self._paces = Paces()
         self._shares: dict[tuple[Neighbour, int], Share] = {}
         self._number = 0
+        self._turn = 0
 
     def __len__(self) -> int:
         """Tasks that wait here."""
@@ -94,13 +96,16 @@ class Dispatcher:
 
     def _assign_plain(self, ready: list[Neighbour]) -> Batches:
         queue = self._queues.plain.flights
-        heap = [(child.load / child.width, child.first, child) for child in ready]
+        heap = [(child.load / child.width, child.turn, child.first, child) for child in ready]
         heapify(heap)
         batches: Batches = {}
+        turn = self._turn
         function: Digest | None = None
         weight = 1.0
         while queue and heap:
-            child = heap[0][2]
+            child = heap[0][3]
+            turn += 1
+            child.turn = turn
             task_id, flight = queue.popitem(last=False)
             if flight.task.function != function:
                 function = flight.task.function
@@ -115,9 +120,10 @@ class Dispatcher:
             else:
                 batch[1].append(flight)
             if child.load < child.width - _FULL:
-                heapreplace(heap, (child.load / child.width, child.first, child))
+                heapreplace(heap, (child.load / child.width, turn, child.first, child))
             else:
                 heappop(heap)
+        self._turn = turn
         return batches
 
     def _assign_lines(self, lines: list[Line], ready: list[Neighbour]) -> Batches:
@@ -137,6 +143,8 @@ class Dispatcher:
                 continue
             self._queues.remove(flight)
             flight.weight = self._paces.of(flight.task.function).weight
+            self._turn += 1
+            child.turn = self._turn
             self._board(flight, child)
             batches.setdefault(child.link, (child, []))[1].append(flight)
             if line.flights:
@@ -268,7 +276,7 @@ class _Openings:
         self._firsts = [child.first for child in self._children]
         self._members = [child.members for child in self._children]
         self._shares = shares
-        self._heaps: dict[int, list[tuple[float, int, int]]] = {}  # by allowed ranks: (load, its rank, place)
+        self._heaps: dict[int, list[tuple[float, int, int]]] = {}  # by allowed ranks: (load, turn, place)
 
     def child_for(self, flight: Flight, allowed: int) -> Neighbour | None:
         """Where a task goes that may run on `allowed`: to its hint if it can, else to the least load; None: nowhere."""
@@ -284,13 +292,13 @@ class _Openings:
         if heap is None:
             heap = self._heaps[allowed] = self._heap_of(allowed)
         while heap:
-            load, first, place = heap[0]
+            load, turn, place = heap[0]
             child = self._children[place]
             load_now = child.load / child.width
             if not self._is_open(place, allowed):
                 heappop(heap)
-            elif load_now > load:
-                heapreplace(heap, (load_now, first, place))
+            elif load_now > load or child.turn > turn:
+                heapreplace(heap, (load_now, child.turn, place))
             else:
                 return child
         return None
@@ -302,7 +310,7 @@ class _Openings:
         else:
             places = [place for place, members in enumerate(self._members) if members & allowed]
         children = self._children
-        heap = [(children[place].load / children[place].width, self._firsts[place], place) for place in places]
+        heap = [(children[place].load / children[place].width, children[place].turn, place) for place in places]
         heapify(heap)
         return heap
 

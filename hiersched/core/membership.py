@@ -34,6 +34,7 @@ class Neighbour:
     heard_s: float = 0.0
     load: float = 0.0  # tasks in flight, in engines' worth; kept by dispatch
     width: int = 0  # engines behind it, for dispatch
+    turn: int = 0  # when dispatch chose it last, in turns
     tasks: set[int] = field(default_factory=set)  # task ids in flight there
     results_heard: int = 0  # messages of results that came over this link
     unacknowledged: int = 0  # answers that the root has taken in and not acknowledged

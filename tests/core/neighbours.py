@@ -13,6 +13,12 @@ def engine(membership: Membership, rank: int) -> Neighbour:
     return child
 
 
+def client(membership: Membership, link: bytes) -> Neighbour:
+    """A client that has joined."""
+    membership.clients[link] = Neighbour(link, "client", "uuid", 0, 0, 1)
+    return membership.clients[link]
+
+
 def scheduler(membership: Membership, first: int, last: int, members: set[int] | None = None) -> Neighbour:
     """A child scheduler of ranks [first, last) that has joined, with these engines; with all of them if None."""
     child = Neighbour(b"scheduler-%d-%d" % (first, last), "scheduler", "uuid", first, last, 1)

@@ -61,6 +61,16 @@ def test_long_tasks_go_one_to_an_engine_oldest_first(dispatcher, membership):
     assert len(dispatcher) == 0
 
 
+@pytest.mark.parametrize("terms", [{}, {"priority": 1}])
+def test_single_tasks_go_round(dispatcher, membership, terms):
+    those = [engine(membership, rank) for rank in range(3)]
+    for number in range(7):
+        submit(dispatcher, number, **terms)
+        chosen = those[number % 3]
+        assert hand_out(dispatcher, membership) == {chosen: [number]}
+        dispatcher.settle(chosen, [result(number, chosen.first)])
+
+
 def test_a_long_task_stays_alone_once_its_length_is_known(dispatcher, membership):
     only = engine(membership, 0)
     teach(dispatcher, membership, 1_000_000)

@@ -36,6 +36,8 @@ class WorkTranscript:
         self.outbox = Outbox()
         self.work = Work(self.outbox, self.membership, BlobLedger(is_root=is_root), is_root=is_root)
         self.asker: Link = CLIENT if is_root else PARENT
+        if is_root:
+            neighbours.client(self.membership, CLIENT)
         self.now_s = 0.0
         self._sent: list[Send] = []
         self._told: list[m.Result] = []
