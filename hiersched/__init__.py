@@ -13,6 +13,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from hiersched import errors as error
 from hiersched.errors import (
     AnswerLost,
     BlobLost,
@@ -26,6 +27,7 @@ from hiersched.errors import (
     HierschedError,
     NoEngines,
     NotAuthorised,
+    NotOffered,
     PackError,
     PlanError,
     QuorumNotReached,
@@ -41,6 +43,9 @@ from hiersched.errors import (
 )
 
 if TYPE_CHECKING:
+    from builtins import TimeoutError
+    from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
+
     from hiersched.client.balanced_view import LoadBalancedView
     from hiersched.client.broadcast_view import BroadcastView
     from hiersched.client.client import Client
@@ -48,7 +53,7 @@ if TYPE_CHECKING:
     from hiersched.client.dependencies import Dependency
     from hiersched.client.direct_view import DirectView
     from hiersched.client.executor import ViewExecutor
-    from hiersched.client.joblib_backend import register_joblib
+    from hiersched.client.joblib_backend import register_joblib, register_joblib_backend
     from hiersched.client.map_results import AsyncMapResult
     from hiersched.client.remote_functions import ParallelFunction, RemoteFunction
     from hiersched.client.results import AsyncResult
@@ -60,6 +65,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ALL_COMPLETED": "concurrent.futures",
     "AsyncMapResult": "hiersched.client.map_results",
     "AsyncResult": "hiersched.client.results",
     "BroadcastView": "hiersched.client.broadcast_view",
@@ -67,11 +73,14 @@ _HOMES = {
     "Cluster": "hiersched.client.cluster",
     "Dependency": "hiersched.client.dependencies",
     "DirectView": "hiersched.client.direct_view",
+    "FIRST_COMPLETED": "concurrent.futures",
+    "FIRST_EXCEPTION": "concurrent.futures",
     "Host": "hiersched.core.topology",
     "LoadBalancedView": "hiersched.client.balanced_view",
     "ParallelFunction": "hiersched.client.remote_functions",
     "Reference": "hiersched.data.serialize",
     "RemoteFunction": "hiersched.client.remote_functions",
+    "TimeoutError": "builtins",
     "TreePlan": "hiersched.core.topology",
     "ViewExecutor": "hiersched.client.executor",
     "depend": "hiersched.data.conditions",
@@ -80,11 +89,15 @@ _HOMES = {
     "parallel": "hiersched.client.views",
     "plan_tree": "hiersched.core.topology",
     "register_joblib": "hiersched.client.joblib_backend",
+    "register_joblib_backend": "hiersched.client.joblib_backend",
     "remote": "hiersched.client.views",
     "require": "hiersched.data.conditions",
 }
 
 __all__ = [
+    "ALL_COMPLETED",
+    "FIRST_COMPLETED",
+    "FIRST_EXCEPTION",
     "AnswerLost",
     "AsyncMapResult",
     "AsyncResult",
@@ -106,6 +119,7 @@ __all__ = [
     "LoadBalancedView",
     "NoEngines",
     "NotAuthorised",
+    "NotOffered",
     "PackError",
     "ParallelFunction",
     "PlanError",
@@ -117,6 +131,7 @@ __all__ = [
     "StartError",
     "TaskCancelled",
     "TaskInterrupted",
+    "TimeoutError",
     "TreePlan",
     "UnknownEngine",
     "UnknownTask",
@@ -126,10 +141,12 @@ __all__ = [
     "__version__",
     "depend",
     "dependent",
+    "error",
     "interactive",
     "parallel",
     "plan_tree",
     "register_joblib",
+    "register_joblib_backend",
     "remote",
     "require",
 ]
@@ -137,7 +154,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(f"module 'hiersched' has no attribute {name!r}")
+        from hiersched.client.absent import MODULE_NAMES
+
+        instead = f": {MODULE_NAMES[name]}" if name in MODULE_NAMES else ""
+        raise AttributeError(f"module 'hiersched' has no attribute {name!r}{instead}")
     value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value

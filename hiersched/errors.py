@@ -7,6 +7,7 @@ another language. `Bug`: our fault; please report it. Each message says the caus
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NoReturn
@@ -27,6 +28,10 @@ class UserError(HierschedError):
     """The request cannot be carried out as asked. Nothing ran."""
 
 
+class NotOffered(UserError, AttributeError):
+    """A name of ipyparallel's that has no meaning here. Says what to use instead."""
+
+
 class PackError(UserError, TypeError):
     """A function, an argument or a result cannot be pickled. Names the object and where it sits."""
 
@@ -36,7 +41,13 @@ class UnpackError(UserError):
 
 
 class UnknownEngine(UserError, IndexError):
-    """An engine id that does not exist, or no longer exists. Names the valid ids."""
+    """An engine id that does not exist, or no longer exists. Names the valid ids.
+
+    engine_id, reason: of a call that was sent there, the engine's rank and what the scheduler said.
+    """
+
+    engine_id: int | None = None
+    reason: str = ""
 
 
 class UnknownEngineSet(UserError, KeyError):
@@ -333,3 +344,14 @@ class ClusterLost(PeerError):
 
 class StartError(PeerError):
     """A process of the cluster did not start in time, or died while starting. Holds the end of its log."""
+
+
+# --- by the names that ipyparallel's users know them ------------------------------------------------------------------
+
+EngineError = EngineLost
+ImpossibleDependency = DependencyError
+InvalidDependency = DependencyError
+NoEnginesRegistered = NoEngines
+TaskAborted = TaskCancelled
+TaskTimeout = DependencyTimeout
+TimeoutError = builtins.TimeoutError

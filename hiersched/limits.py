@@ -87,6 +87,7 @@ MAP_CHUNK_GROWTH_MAX = 32  # times the largest chunk measured so far
 MAP_CHUNKS_PER_ENGINE_MAX = 2  # one runs, one waits next to it
 MAP_CHUNKS_OUTSTANDING_MAX = 4_096  # of one map whose chunk size the user chose
 CANCEL_TIMEOUT_S = 0.05  # from asking to cancel a task to taking it as running
+INTERRUPT_TIMEOUT_S = 1.0  # from asking to interrupt a call to taking it as one that goes on
 INTERRUPT_HELD_S_MAX = 1.0  # a Ctrl-C waits so long for a safe point; then a second one strikes wherever it may
 
 # What views remember and wait for at a prompt.

@@ -6,12 +6,13 @@ import argparse
 import os
 import select
 import signal as signals
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from hiersched.cli.shown import console, counted, tree_text
 from hiersched.client import profiles
+from hiersched.client.client import Client
 from hiersched.client.cluster import Cluster
 from hiersched.client.controller import Controller
 from hiersched.client.engine_sets import ranges_of, ranks_in
@@ -74,7 +75,7 @@ def engines(options: argparse.Namespace) -> None:
     ranks = sorted(set(cluster.engines.ranks(key)) - before)
     with cluster.connect_client_sync() as client:
         client.wait_for_engines(len(cluster.engines.ranks()), timeout=cluster.engine_timeout)
-    console().print(f"{cluster.cluster_id}: engines {ranges_of(ranks)} in set {key}", markup=False)
+    console().print(f"{cluster.cluster_id}: {_engines_text(ranks)} in set {key}", markup=False)
 
 
 def scale(options: argparse.Namespace) -> None:
@@ -88,12 +89,10 @@ def scale(options: argparse.Namespace) -> None:
 def signal(options: argparse.Namespace) -> None:
     """Send a signal to engines."""
     number = _signal_number(options.signal)
-    cluster = Cluster.from_file(**_named(options))
-    if options.engines is None:
-        cluster.signal_engines_sync(number)
-        return
-    for rank in ranks_in(options.engines):
-        cluster.signal_engine_sync(number, rank)
+    which = "all" if options.engines is None else ranks_in(options.engines)
+    with Client(**_named(options)) as client:
+        sent = client.send_signal(number, which)
+        console().print(f"{client.cluster_id}: signal {options.signal} to {_engines_text(sent)}", markup=False)
 
 
 def clean(options: argparse.Namespace) -> None:
@@ -106,6 +105,11 @@ def clean(options: argparse.Namespace) -> None:
 
 def _named(options: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(options, name) for name in ("cluster_id", "profile", "profile_dir")}
+
+
+def _engines_text(ranks: Sequence[int]) -> str:
+    """'engine 3', 'engines 0-3'."""
+    return f"engine{'s' * (len(ranks) != 1)} {ranges_of(ranks) or 'none'}"
 
 
 def _signal_number(text: str) -> int:

@@ -38,6 +38,8 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The words of a command line (by default this process's), with `command(options)` to run. Ends at a mistake."""
     parser, commands = _parser()
     options, unknown = parser.parse_known_args(arguments)
+    if options.name is None:
+        parser.error(f"give a COMMAND: there are {', '.join(commands)}")
     if unknown:
         commands[options.name].unknown(unknown)
     return options
@@ -46,7 +48,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _parser() -> tuple[_Parser, dict[str, _Parser]]:
     parser = _Parser(prog="hiersched", description="Many Python engines under a tree of schedulers.")
     parser.add_argument("--version", action="version", version=f"hiersched {__version__}")
-    commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="name", metavar="COMMAND")
     for name, (text, add, module) in _COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text)
         add(command)
@@ -65,9 +67,9 @@ def _later(module: str, name: str) -> Callable[[argparse.Namespace], None]:
 
 
 def _start(parser: _Parser) -> None:
-    parser.add_argument("-n", "--n", type=int, default=None, help="engines; by default one per core")
+    parser.add_argument("-n", "--n", type=int, default=None, metavar="N", help="engines; by default one per core")
     _which(parser, "a name for it; by default one is made")
-    parser.add_argument("--threads", type=int, default=None, help="BLAS and OpenMP threads of each engine")
+    parser.add_argument("--threads", type=int, default=None, metavar="N", help="BLAS and OpenMP threads of each engine")
     parser.add_argument(
         "--preload", action="append", default=[], metavar="MODULE", help="import it before engines fork"
     )
@@ -105,13 +107,13 @@ def _list(parser: _Parser) -> None:
 
 def _engines(parser: _Parser) -> None:
     _which(parser, "where; by default the newest")
-    parser.add_argument("-n", "--n", type=int, default=None, help="how many more; by default one per core")
+    parser.add_argument("-n", "--n", type=int, default=None, metavar="N", help="how many more; by default one per core")
     parser.add_argument("--set", default=None, metavar="ID", help="a name for the set; by default one is made")
 
 
 def _scale(parser: _Parser) -> None:
     _which(parser, "which; by default the newest")
-    parser.add_argument("-n", "--n", type=int, required=True, help="engines to have then")
+    parser.add_argument("-n", "--n", type=int, required=True, metavar="N", help="engines to have then")
 
 
 def _signal(parser: _Parser) -> None:
@@ -126,22 +128,26 @@ def _clean(parser: _Parser) -> None:
 
 
 def _plan(parser: _Parser) -> None:
-    parser.add_argument("-n", "--n", type=int, required=True, help="engines")
-    parser.add_argument("--hosts", type=int, default=1, help="hosts they run on")
-    parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)), help="cores of each host")
+    parser.add_argument("-n", "--n", type=int, required=True, metavar="N", help="engines")
+    parser.add_argument("--hosts", type=int, default=1, metavar="N", help="hosts they run on")
+    parser.add_argument(
+        "--cores", type=int, default=len(os.sched_getaffinity(0)), metavar="N", help="cores of each host"
+    )
     parser.add_argument("--measure", action="store_true", help="measure the costs on this machine first")
     _shape(parser)
 
 
 def _sim(parser: _Parser) -> None:
     """The fields of simulation.report.Scenario."""
-    parser.add_argument("--engines", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same run")
+    parser.add_argument("--engines", type=int, default=1000, metavar="N", help="engines of the simulated cluster")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="the same seed gives the same run")
     _shape(parser)
-    parser.add_argument("--slots-per-host", type=int, default=64, help="engines of one host")
-    parser.add_argument("--run-s", type=float, default=0.0, help="how long the call runs on each engine, s")
-    parser.add_argument("--tasks", type=int, default=0, help="load-balanced tasks besides")
-    parser.add_argument("--task-s", type=float, default=0.01, help="how long each of them runs, s")
+    parser.add_argument("--slots-per-host", type=int, default=64, metavar="N", help="engines of one host")
+    parser.add_argument(
+        "--run-s", type=float, default=0.0, metavar="S", help="how long the call runs on each engine, s"
+    )
+    parser.add_argument("--tasks", type=int, default=0, metavar="N", help="load-balanced tasks besides")
+    parser.add_argument("--task-s", type=float, default=0.01, metavar="S", help="how long each of them runs, s")
     parser.add_argument("--kill", type=int, default=0, metavar="N", help="engines that die meanwhile")
     parser.add_argument("--kill-schedulers", type=int, default=0, metavar="N", help="sub-schedulers that die meanwhile")
     parser.add_argument("--slow", type=int, default=0, metavar="N", help="engines that are ten times slower")
@@ -153,8 +159,10 @@ def _sim(parser: _Parser) -> None:
         metavar="LEVEL[:COUNT[:SECONDS]]",
         help="cut schedulers of a level off from above",
     )
-    parser.add_argument("--jitter-s", type=float, default=0.0, help="random delay added to each hop, at most, s")
-    parser.add_argument("--breaks", type=float, default=0.0, help="chance that a message breaks its link")
+    parser.add_argument(
+        "--jitter-s", type=float, default=0.0, metavar="S", help="random delay added to each hop, at most, s"
+    )
+    parser.add_argument("--breaks", type=float, default=0.0, metavar="P", help="chance that a message breaks its link")
     parser.add_argument(
         "--checked",
         action=argparse.BooleanOptionalAction,
@@ -174,8 +182,12 @@ def _profile(parser: _Parser, text: str) -> None:
 
 
 def _shape(parser: _Parser) -> None:
-    parser.add_argument("--fanout", type=int, default=None, help="child schedulers of one scheduler, at most")
-    parser.add_argument("--leaf-engines", type=int, default=None, help="engines of one leaf scheduler, at most")
+    parser.add_argument(
+        "--fanout", type=int, default=None, metavar="N", help="child schedulers of one scheduler, at most"
+    )
+    parser.add_argument(
+        "--leaf-engines", type=int, default=None, metavar="N", help="engines of one leaf scheduler, at most"
+    )
 
 
 _COMMANDS: dict[str, tuple[str, Callable[[_Parser], None], str]] = {

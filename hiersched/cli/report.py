@@ -20,18 +20,21 @@ from rich.text import Text
 from hiersched.cli.shown import console, counted, table, tree_text
 from hiersched.client import profiles
 from hiersched.client.cluster import Cluster
-from hiersched.client.engine_sets import ranges_of
+from hiersched.client.engine_sets import EngineSets, ranges_of
 from hiersched.core.topology import TreePlan
 from hiersched.errors import HierschedError, UserError
 from hiersched.runtime import connection
 
 _REFUSALS = ("refused", "unauthorised", "malformed", "version")
+_FIELDS = ("level", "schedulers", "engines", "messages_in", "messages_out", "requests", "tasks")
+_TROUBLES = ("restarts", "refused")
 
 
 class Seen(msgspec.Struct, kw_only=True):
     """A cluster as it was seen. problem: why nothing more is known of it.
 
-    levels: as in Client.status; queues: as in Client.queue_status, by engine.
+    planned: engines that were started and not stopped. levels: as in Client.status; queues: as in Client.queue_status,
+    by engine.
     """
 
     cluster_id: str
@@ -46,7 +49,12 @@ class Seen(msgspec.Struct, kw_only=True):
 
 
 def status(options: argparse.Namespace) -> None:
-    """Show the clusters of a profile, or one; with --watch again and again."""
+    """Show the clusters of a profile, or one; with --watch again and again.
+
+    Raises ConnectionFileError for a cluster that does not exist.
+    """
+    if options.cluster_id:
+        profiles.find(cluster_id=options.cluster_id, profile=options.profile, profile_dir=options.profile_dir)
     if options.watch is None:
         _show(_look(options), as_json=options.json)
         return
@@ -110,8 +118,10 @@ def _seen(name: str, path: Path) -> Seen:
 
     seen = Seen(cluster_id=name, file=str(path))
     try:
-        with Client(connection.read(path)) as client:
-            seen.engines, seen.plan, seen.planned = len(client), client.plan, client.plan.engines
+        found = connection.read(path)
+        with Client(found) as client:
+            seen.engines, seen.plan = len(client), client.plan
+            seen.planned = len(EngineSets.from_text(found.sets).ranks())
             seen.levels = client.status()["levels"]
             queues = client.queue_status()
             seen.unassigned = queues.pop("unassigned", 0)
@@ -160,12 +170,14 @@ def _parts(seen: Seen) -> Iterator[RenderableType]:
 
 
 def _levels_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    fields = ("level", "schedulers", "engines", "messages_in", "messages_out", "requests", "tasks", "restarts")
-    shown = table(*(field.replace("_", " ") for field in fields), "refused", numbers=len(fields) + 1)
-    for row in rows:
-        refused = sum(row.get(kind, 0) for kind in _REFUSALS)
-        texts = [f"{row.get(field, 0):,}" for field in fields]
-        shown.add_row(*texts, f"[red]{refused:,}[/]" if refused else "0")
+    """A row for each level. What should not happen has a column only where it did: so all of it fits on a terminal."""
+    counts = [{**row, "refused": sum(row.get(kind, 0) for kind in _REFUSALS)} for row in rows]
+    troubles = [field for field in _TROUBLES if any(row.get(field) for row in counts)]
+    fields = [*_FIELDS, *troubles]
+    shown = table(*(field.replace("_", " ") for field in fields), numbers=len(fields))
+    for row in counts:
+        texts = [f"{row.get(field, 0):,}" for field in _FIELDS]
+        shown.add_row(*texts, *(f"[red]{row.get(field, 0):,}[/]" if row.get(field) else "0" for field in troubles))
     return shown
 
 

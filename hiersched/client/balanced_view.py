@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from operator import index
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
@@ -172,14 +173,14 @@ class LoadBalancedView(View):
         """The results of `f` on each item, where the input is read only as results are taken: it may be endless.
 
         ordered: in the order of the input, or as they come back. max_outstanding: items out at most; 'auto': a few
-        chunks for each engine; 0: as many as a client may. Its `cancel()` stops it.
+        chunks for each engine; 0: as many as a client may. Its `cancel()` stops it. Raises ValueError for other bounds.
         """
         if not sequences:
             raise TypeError("imap needs at least one sequence")
         options = LazyMapOptions(
             ordered=ordered,
             return_exceptions=return_exceptions,
-            items_max=None if max_outstanding == "auto" else int(max_outstanding) or TASKS_IN_FLIGHT_PER_CLIENT_MAX,
+            items_max=_items_out_max(max_outstanding),
         )
         sizer = ChunkSizer(1 if self.retries else None)
         calls = zip(*sequences, strict=False)
@@ -209,6 +210,15 @@ class LoadBalancedView(View):
         from hiersched.client.joblib_backend import register_view
 
         register_view(self, name, make_default=make_default)
+
+
+def _items_out_max(max_outstanding: int | str) -> int | None:
+    """The bound that `imap` was given, None for 'auto'. Raises ValueError."""
+    if max_outstanding == "auto":
+        return None
+    if not hasattr(max_outstanding, "__index__") or (bound := index(max_outstanding)) < 0:
+        raise ValueError(f"max_outstanding is a number of items, 'auto' or 0 for no bound, not {max_outstanding!r}")
+    return bound or TASKS_IN_FLIGHT_PER_CLIENT_MAX
 
 
 class ViewTasks:

@@ -21,7 +21,7 @@ from hiersched.client.bindings import small_result
 from hiersched.client.interrupts import Held, Released
 from hiersched.data.outcomes import original_of
 from hiersched.errors import UserError
-from hiersched.limits import CANCEL_TIMEOUT_S
+from hiersched.limits import CANCEL_TIMEOUT_S, INTERRUPT_TIMEOUT_S
 
 if TYPE_CHECKING:
     from hiersched.client.pending import Pending
@@ -87,10 +87,14 @@ class CallFuture(Future):
             self._error_raised = original_of(errors[0]) if errors else None
         return self._error_raised
 
+    def _late(self, timeout_s: float | None) -> str:
+        """What a TimeoutError says."""
+        return f"no result within {timeout_s} s"
+
     def _settled(self, timeout_s: float | None) -> None:
         """Wait as the standard future does. Raises TimeoutError and, where the call was withdrawn, CancelledError."""
         if not self._pending.done and not self.wait_until_done(timeout_s):
-            raise TimeoutError(f"no result within {timeout_s} s")
+            raise TimeoutError(self._late(timeout_s))
         if self._pending.cancelled:
             raise CancelledError(str(self._first_error()))
 
@@ -113,11 +117,11 @@ class CallFuture(Future):
 
         running: interrupt what has started, which raises KeyboardInterrupt in it; True then if nothing of it was left
         to end otherwise. Waits for the answer from where the call is, but no longer than CANCEL_TIMEOUT_S: then it is
-        taken as running.
+        taken as running; where it is interrupted, than INTERRUPT_TIMEOUT_S, for its code may have to tidy up.
         """
         if not self._pending.done and (running or not self._held):
             self._session.cancel(self._pending.requests(), running=running)
-            self._held = not self.wait_until_done(CANCEL_TIMEOUT_S)
+            self._held = not self.wait_until_done(INTERRUPT_TIMEOUT_S if running else CANCEL_TIMEOUT_S)
         return self.cancelled()
 
     def interrupt(self) -> bool:

@@ -38,10 +38,11 @@ class ChunkSizer:
         items_max: int = MAP_CHUNK_ITEMS_MAX,
         chunks_max: int | None = None,
     ) -> None:
-        if items_fixed is not None and items_fixed < 1:
-            raise ValueError(f"chunksize must be at least 1, not {items_fixed}")
-        if chunks_max is not None and chunks_max < 1:
-            raise ValueError(f"max_outstanding must be at least 1, not {chunks_max}")
+        for name, count in (("chunksize", items_fixed), ("max_outstanding", chunks_max)):
+            if count is not None and not hasattr(count, "__index__"):
+                raise TypeError(f"{name} must be a whole number, not {count!r}")
+            if count is not None and count < 1:
+                raise ValueError(f"{name} must be at least 1, not {count}")
         self._fixed = items_fixed
         self._chunks_max = chunks_max
         self._max = items_max

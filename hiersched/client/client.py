@@ -12,7 +12,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from hiersched.client import profiles
+from hiersched.client.absent import CLIENT_ARGUMENTS, CLIENT_NAMES, SaysWhatIsAbsent, present
 from hiersched.client.activation import offer_magics
+from hiersched.client.cluster_arguments import unaliased
 from hiersched.client.comms import CommRelay
 from hiersched.client.engine_control import EngineControl
 from hiersched.client.jobs import Jobs
@@ -34,12 +36,13 @@ if TYPE_CHECKING:
     from hiersched.client.executor import ViewExecutor
 
 
-class Client(EngineControl, Jobs):
+class Client(EngineControl, Jobs, SaysWhatIsAbsent):
     """A connection to a running cluster.
 
     connection_info: the file that the cluster wrote, or what was read from it; by default the newest of the profile.
     profile, profile_dir, cluster_id: where to find the file. cluster: the Cluster that it is a client of, if it is one
-    of this process. timeout: seconds to wait for the root's answer.
+    of this process. timeout: seconds to wait for the root's answer. others: ipyparallel's url_file, which is
+    connection_info; its context and debug, which are of no effect.
 
     session: joins a session that was left, by its id; detached: begins one that outlives this client until it is
     forgotten. What such a session has submitted goes on without a client, and its answers are kept by the root.
@@ -50,9 +53,11 @@ class Client(EngineControl, Jobs):
         rc.load_balanced_view()
 
     Raises ConnectionFileError for a file that is missing, stale, foreign or unreadable; NotAuthorised and
-    VersionMismatch if the root will not have this client.
+    VersionMismatch if the root will not have this client; TypeError for arguments that do not exist, UserError for
+    those of ipyparallel's that have no meaning here.
     """
 
+    _absent = CLIENT_NAMES
     block = False
 
     def __init__(
@@ -66,12 +71,16 @@ class Client(EngineControl, Jobs):
         timeout: float = CONNECT_TIMEOUT_S,
         session: str | None = None,
         detached: bool = False,
+        **others: Any,
     ) -> None:
+        connection_info = _aliased(others).get("connection_info", connection_info)
         if isinstance(connection_info, Connection):
             found = connection_info
+            self.profile = "" if cluster is None else cluster.profile
         else:
             path = profiles.find(connection_info, cluster_id=cluster_id, profile=profile, profile_dir=profile_dir)
             found = connection.read(path)
+            self.profile = profiles.name_of(path.absolute().parent)
         if cluster_id and found.cluster != cluster_id:
             raise ConnectionFileError(f"{connection_info} is of cluster {found.cluster!r}, not {cluster_id!r}")
         self.cluster = cluster
@@ -269,3 +278,9 @@ class Client(EngineControl, Jobs):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _aliased(others: dict[str, Any]) -> dict[str, Any]:
+    """Arguments by names that ipyparallel has for them. Raises TypeError and UserError."""
+    used = {name: value for name, value in others.items() if name not in ("context", "debug")}
+    return unaliased(Client, present(CLIENT_ARGUMENTS, used), aliases={"url_file": "connection_info"})

@@ -19,8 +19,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from hiersched.client import profiles
+from hiersched.client.absent import CLUSTER_ARGUMENTS, CLUSTER_NAMES, SaysWhatIsAbsent, present
 from hiersched.client.awaited import awaited
-from hiersched.client.cluster_arguments import check_launcher, unaliased
+from hiersched.client.cluster_arguments import check_count, check_launcher, unaliased
 from hiersched.client.controller import Controller
 from hiersched.client.engine_sets import ranges_of
 from hiersched.client.engine_verbs import EngineVerbs, check_capacity
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from hiersched.client.client import Client
 
 
-class Cluster(EngineVerbs):
+class Cluster(EngineVerbs, SaysWhatIsAbsent):
     """A cluster of `n` engines on this host, under a tree of schedulers sized for them.
 
     n: engines; by default one per core. cluster_id: its name. profile, profile_dir: whose files its connection file is
@@ -53,6 +54,8 @@ class Cluster(EngineVerbs):
 
     Raises UserError or PlanError for arguments that make no sense, TypeError for those that do not exist.
     """
+
+    _absent = CLUSTER_NAMES
 
     def __init__(
         self,
@@ -80,7 +83,7 @@ class Cluster(EngineVerbs):
         **others: Any,
     ) -> None:
         super().__init__()
-        aliased = unaliased(type(self), others)
+        aliased = unaliased(type(self), present(CLUSTER_ARGUMENTS, others))
         check_launcher(aliased.get("controller", controller))
         check_launcher(aliased.get("engines", engines))
         if restart not in ("always", "never"):
@@ -149,7 +152,7 @@ class Cluster(EngineVerbs):
     def list(cls, *, profile: str | None = None, profile_dir: str | Path | None = None) -> Sequence[Cluster]:
         """The clusters of this user that run, the oldest first: those of one profile, or of all."""
         named = profile or profile_dir
-        directories = [profiles.directory_of(profile, profile_dir)] if named else profiles.directories()
+        directories = [profiles.directory_of(profile, profile_dir, make=False)] if named else profiles.directories()
         found = []
         for directory in directories:
             for name in connection.names(directory):
@@ -285,6 +288,7 @@ class Cluster(EngineVerbs):
         return client
 
     def _planned(self, n: int) -> TreePlan:
+        check_count(n)
         if n < 1:
             raise UserError(f"a cluster needs at least one engine, not {n}")
         return plan_tree([Host("localhost", n, _cores())], fanout=self.fanout, leaf_engines=self.leaf_engines)

@@ -1,4 +1,4 @@
-"""Names that ipyparallel's users give to the arguments of a cluster, and what an unknown one gets."""
+"""Names that ipyparallel's users give to the arguments of clusters and clients, and what an unknown one gets."""
 
 from __future__ import annotations
 
@@ -15,17 +15,25 @@ ALIASES = {"controller_ip": "ip", "controller_launcher_class": "controller", "en
 
 def check_launcher(name: str) -> None:
     """Raise UserError if there is no launcher of this name."""
-    if name.lower() not in LAUNCHERS:
+    if str(name).lower() not in LAUNCHERS:
         raise UserError(f"no launcher {name!r}: there is 'local', which starts processes on this host")
 
 
-def unaliased(function: Callable[..., object], others: Mapping[str, Any]) -> dict[str, Any]:
+def check_count(n: Any) -> None:
+    """Raise UserError for what is no number of engines."""
+    if not hasattr(n, "__index__"):
+        raise UserError(f"a number of engines is a whole number, not {n!r}")
+
+
+def unaliased(
+    function: Callable[..., object], others: Mapping[str, Any], *, aliases: Mapping[str, str] = ALIASES
+) -> dict[str, Any]:
     """Keywords that `function` does not name, under the names that it has for them. Raises TypeError for the rest."""
     own = [name for name, p in signature(function).parameters.items() if p.kind is not Parameter.VAR_KEYWORD]
-    known = [*own, *ALIASES]
+    known = [*own, *aliases]
     for name in others:
-        if name not in ALIASES:
+        if name not in aliases:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise TypeError(f"there is no argument {name!r}: {hint}there are {', '.join(known)}")
-    return {ALIASES[name]: value for name, value in others.items()}
+    return {aliases[name]: value for name, value in others.items()}

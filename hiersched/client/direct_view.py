@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hiersched.client.balanced_map import BalancedMap
 from hiersched.client.chunks import ChunkSizer
 from hiersched.client.imports import sync_imports
-from hiersched.client.joined import JoinedMapResult
+from hiersched.client.joined import GatheredResult, JoinedMapResult
 from hiersched.client.map_results import AsyncMapResult
 from hiersched.client.map_run import DirectMap, chunk_packer
 from hiersched.client.partition import Blocks, columns, distribution
@@ -217,7 +217,7 @@ class DirectView(View):
         pack = chunk_packer(session.packer, pull, by_value=session.by_value)
         pending = self._noted(session.call(ids, pack(([key],))))
         run = DirectMap(session, pending, [1] * len(ids), name="gather")
-        return self._maybe_got(JoinedMapResult(run, join=distribution(dist).join), block)
+        return self._maybe_got(GatheredResult(run, join=distribution(dist).join), block)
 
     def map(
         self,

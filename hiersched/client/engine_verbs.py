@@ -7,7 +7,6 @@ connection file, and read from there each time: several processes may hold the s
 from __future__ import annotations
 
 import contextlib
-import signal
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -18,9 +17,11 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from hiersched.client.awaited import awaited
+from hiersched.client.cluster_arguments import check_count
 from hiersched.client.controller import Controller
 from hiersched.client.engine_sets import EngineSet, EngineSets, ranges_of
 from hiersched.client.progress import Bar
+from hiersched.client.signals import signal_number
 from hiersched.errors import CapacityError, ConnectionFileError, UnknownEngine, UserError
 from hiersched.limits import START_LOOK_PERIOD_S, STOP_TIMEOUT_S
 from hiersched.runtime import connection
@@ -85,6 +86,7 @@ class EngineVerbs(ABC):
 
         Raises UserError for a negative number, TimeoutError if they do not come within `engine_timeout`.
         """
+        check_count(n)
         if n < 0:
             raise UserError(f"a cluster cannot have {n} engines")
         with self._session() as session:
@@ -112,15 +114,15 @@ class EngineVerbs(ABC):
         """End one engine and start another with its id; returns when it is there. Raises as `restart_engines_sync`."""
         self._restart([self._known(engine_id)])
 
-    def signal_engines_sync(self, signum: int, engine_set_id: str | None = None) -> None:
-        """Send a signal to the engines of a set, or to all; returns when it was sent.
+    def signal_engines_sync(self, signum: int | str, engine_set_id: str | None = None) -> None:
+        """Send a signal, by number or name, to the engines of a set, or to all; returns when it was sent.
 
-        SIGINT interrupts what runs. Raises UnknownEngineSet, or UserError for a number that is no signal.
+        SIGINT interrupts what runs. Raises UnknownEngineSet, or UserError for what is no signal.
         """
         self._signal(signum, self.engines.ranks(engine_set_id))
 
-    def signal_engine_sync(self, signum: int, engine_id: int) -> None:
-        """Send a signal to one engine. Raises UnknownEngine, or UserError for a number that is no signal."""
+    def signal_engine_sync(self, signum: int | str, engine_id: int) -> None:
+        """Send a signal, by number or name, to one engine. Raises UnknownEngine, or UserError for what is no signal."""
         self._signal(signum, [self._known(engine_id)])
 
     # --- how ----------------------------------------------------------------------------------------------------------
@@ -146,11 +148,10 @@ class EngineVerbs(ABC):
                 session.dispatch_width(),
             )
 
-    def _signal(self, signum: int, ranks: list[int]) -> None:
-        if signum not in signal.valid_signals():
-            raise UserError(f"{signum!r} is no signal of this system: take one of signal.SIGINT, signal.SIGUSR1, ...")
+    def _signal(self, signum: int | str, ranks: list[int]) -> None:
+        number = signal_number(signum)
         with self._session() as session:
-            session.order(ranks, "signal", int(signum))
+            session.order(ranks, "signal", number)
 
     def _await_starting(self, session: Session) -> None:
         """Until nobody is being started any more: an engine that has not come yet cannot be told anything."""
@@ -170,6 +171,7 @@ class EngineVerbs(ABC):
             raise TimeoutError(f"{session.dispatch_width()} of {count} engines came within {self.engine_timeout} s")
 
     def _checked(self, n: int) -> int:
+        check_count(n)
         if n < 1:
             raise UserError(f"give at least one engine, not {n}")
         return n

@@ -39,6 +39,9 @@ class ViewExecutor(Executor):
         self._maps: set[BalancedMap] = set()
         self.closed = False
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} on {self.view!r}{': closed' if self.closed else ''}>"
+
     @property
     def _max_workers(self) -> int:
         """How many calls run at a time; some libraries ask."""

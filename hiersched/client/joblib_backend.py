@@ -112,3 +112,20 @@ def register_joblib(client: Client | None = None, *, make_default: bool = False)
 def register_view(view: LoadBalancedView, name: str, *, make_default: bool = False) -> None:
     """Make a backend `name` known to joblib that runs on the engines of `view`, on its terms."""
     register_parallel_backend(name, partial(HierschedBackend, view=view), make_default=make_default)
+
+
+def register_joblib_backend(name: str = "hiersched", make_default: bool = False) -> None:
+    """Make a backend `name` known to joblib that runs on the newest cluster of the profile.
+
+    It is connected to when the backend is first used, which raises ConnectionFileError where none runs.
+    """
+    from hiersched.client.client import Client
+
+    clients: list[Client] = []
+
+    def backend(**options: Any) -> HierschedBackend:
+        if not clients or clients[0].session.closed:
+            clients[:] = [Client()]
+        return HierschedBackend(clients[0], **options)
+
+    register_parallel_backend(name, backend, make_default=make_default)

@@ -15,13 +15,14 @@ from operator import index
 from typing import TYPE_CHECKING, Any
 
 from hiersched.client.call_future import CallFuture
+from hiersched.client.calls_by_id import MetadataById, ResultsById
 from hiersched.client.names import engine_of, name_of, part_ids, request_of
 from hiersched.client.pump import deadline_of, left_of
 from hiersched.client.records import described, meets
 from hiersched.client.results import AsyncResult, at_most
 from hiersched.client.selection import Selection, split_by
 from hiersched.client.targets import describe_ids, resolve_targets
-from hiersched.errors import UnknownTask, UserError
+from hiersched.errors import UnknownTask, UserError, gist_of
 
 if TYPE_CHECKING:
     from hiersched.client.orders import Explanation
@@ -53,6 +54,16 @@ class Jobs:
             if outcome is None
         }
 
+    @property
+    def results(self) -> ResultsById:
+        """{id: result} of the calls that have ended and are held, errors in the places of results."""
+        return ResultsById(self)
+
+    @property
+    def metadata(self) -> MetadataById:
+        """{id: Metadata} of the calls that are open or held."""
+        return MetadataById(self)
+
     def get_result(self, indices_or_msg_ids: Any = None, block: bool | None = None, owner: bool = True) -> AsyncResult:
         """An AsyncResult of calls given by id, AsyncResult or place in the history; by default of the last one.
 
@@ -83,16 +94,24 @@ class Jobs:
         """The parts of requests that one job names."""
         if isinstance(job, CallFuture):
             return [(pending, place) for pending in job.requests() for place in range(len(pending.outcomes))]
-        if hasattr(job, "__index__"):
-            job = self.history[index(job)]
-        if not isinstance(job, str):
-            raise TypeError(f"a call is named by its AsyncResult, its id or its place in the history, not by {job!r}")
-        pending, engine = self.session.find(request_of(job)), engine_of(job)
+        name = self._id_of(job)
+        pending, engine = self.session.find(request_of(name)), engine_of(name)
         if engine is not None:
             if engine not in pending.targets:
-                raise UnknownTask(f"{job!r} is no part of a call on engines {describe_ids(pending.targets)}")
+                raise UnknownTask(f"{name!r} is no part of a call on engines {describe_ids(pending.targets)}")
             return [(pending, pending.place_of(engine))]
         return [(pending, place) for place in range(len(pending.outcomes))]
+
+    def _id_of(self, job: Any) -> str:
+        """The id that stands for a call. Raises IndexError for a place where the history has none, TypeError."""
+        if hasattr(job, "__index__"):
+            history, place = self.history, index(job)
+            if not -len(history) <= place < len(history):
+                raise IndexError(f"there is no call {place}: this client remembers {len(history)} calls")
+            return history[place]
+        if not isinstance(job, str):
+            raise TypeError(f"a call is named by its AsyncResult, its id or its place in the history, not by {job!r}")
+        return job
 
     def _requests_of(self, jobs: Any) -> list[Pending]:
         listed = jobs if isinstance(jobs, (list, tuple, set)) else [jobs]
@@ -149,15 +168,19 @@ class Jobs:
     def _explained(self, request: int) -> Explanation:
         explanation = self.session.why(request)
         try:
-            label = self.session.find(request).label
-        except UnknownTask:  # it was let go, and its label with it
+            pending = self.session.find(request)
+        except UnknownTask:  # it was let go, and its label and error with it
             return explanation
-        return replace(explanation, label=label)
+        text = explanation.text
+        if explanation.state == "done" and pending.failed:
+            errors = (outcome.error for outcome in pending.outcomes if outcome is not None)
+            text += f", {gist_of(next(error for error in errors if error is not None))}"
+        return replace(explanation, label=pending.label, text=text)
 
     def _ids_to_explain(self, job: Any) -> list[int]:
         if isinstance(job, CallFuture):
             return [pending.id for pending in job.requests()]
-        return [request_of(self.history[index(job)] if hasattr(job, "__index__") else job)]
+        return [request_of(self._id_of(job))]
 
     # --- what ipyparallel's hub would know ----------------------------------------------------------------------------
 

@@ -72,6 +72,10 @@ class LazyMap(Iterator[Any]):
             self._finish()
         return self
 
+    def __repr__(self) -> str:
+        taken = self._read - len(self._ready) - sum(chunk.count for chunk in self._flying)
+        return f"<{type(self).__name__}: {taken} results taken of {self._read} items sent>"
+
     def cancel(self) -> None:
         """Read no more of the input and withdraw what has not started. What is back can still be taken."""
         self._exhausted = True

@@ -14,11 +14,9 @@ def loss_error(code: int, rank: int, text: str) -> HierschedError:
     if kind is None:
         return ProtocolError(f"the answer has an unknown code, {code}: {text}")
     where = "" if rank == NOWHERE else f"engine {rank}: "
-    if kind is UnknownEngine:
-        return UnknownEngine(where + text)
-    if kind is not EngineLost:
+    if kind is not EngineLost and kind is not UnknownEngine:
         return kind(text)
-    error = EngineLost(where + text)
+    error = kind(where + text)
     error.engine_id = None if rank == NOWHERE else rank
     error.reason = text
     return error

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import ast
 import copy
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from signal import SIGINT
 from typing import TYPE_CHECKING, Any
 
 from ipyparallel.client.magics import NO_LAST_RESULT, ParallelMagics, exec_args, output_args
@@ -27,12 +29,14 @@ from IPython.core.magic import no_var_expand
 from hiersched.client.px_completions import complete_from_engine
 from hiersched.client.shell import current_shell
 from hiersched.client.signals import signal_number
-from hiersched.client.targets import describe_ids
-from hiersched.errors import CompositeError, RemoteError, UserError
+from hiersched.client.targets import describe_ids, resolve_targets
+from hiersched.errors import CompositeError, RemoteError, TaskError, UserError
 from hiersched.limits import STOP_TIMEOUT_S
 
 if TYPE_CHECKING:
     from argparse import Namespace
+
+    from IPython.core.interactiveshell import ExecutionInfo
 
     from hiersched.client.direct_view import DirectView
     from hiersched.client.results import AsyncResult
@@ -184,9 +188,14 @@ class EngineMagics(ParallelMagics):
         return not struck
 
     def _interrupt(self, result: AsyncResult, number: str | int | None) -> None:
-        """Pass an interrupt on to the engines, and wait until they have stopped, or for STOP_TIMEOUT_S at most."""
+        """Pass an interrupt on to the engines, and wait until they have stopped, or for STOP_TIMEOUT_S at most.
+
+        Engines that are busy with something else do not start the cell any more.
+        """
         if number is None:
             raise KeyboardInterrupt
+        if number and signal_number(number) == SIGINT:
+            result.cancel()
         if self._signal(number) and not result.wait(timeout=STOP_TIMEOUT_S):
             print(f"{result!r} goes on, {STOP_TIMEOUT_S:.0f} s after the signal", file=sys.stderr)
 
@@ -197,6 +206,34 @@ class EngineMagics(ParallelMagics):
             return False
         self.view.client.send_signal(number, targets=self.view.targets, block=True)
         return True
+
+    # --- %autopx ------------------------------------------------------------------------------------------------------
+
+    def _enable_autopx(self) -> None:
+        """Send what is typed to the engines, cells that await something included."""
+        super()._enable_autopx()
+        self.shell.events.register("pre_run_cell", self._note_cell)
+
+    def _disable_autopx(self) -> None:
+        """What is typed runs here again."""
+        if self._autopx:
+            self.shell.events.unregister("pre_run_cell", self._note_cell)
+        super()._disable_autopx()
+
+    def _note_cell(self, cell: ExecutionInfo) -> None:
+        self._px_cell = cell.raw_cell
+
+    def pxrun_nodes(self, *args: Any, **kwargs: Any) -> bool:
+        """IPython's runner of cells, replaced: they run on the engines, but for %autopx. True if it failed."""
+        if re.match(rf"\s*%?autopx{re.escape(self.suffix)}\s*$", self._px_cell):
+            self._disable_autopx()
+            return False
+        try:
+            self.parallel_execute(self._px_cell)
+        except Exception:
+            self.shell.showtraceback()
+            return True
+        return False
 
     # --- flags --------------------------------------------------------------------------------------------------------
 
@@ -228,8 +265,9 @@ class EngineMagics(ParallelMagics):
         ids = self.view.client.ids
         try:
             if ":" in text:
-                return ids[slice(*(int(part) if part.strip() else None for part in text.strip("[]").split(":")))]
-            targets = ast.literal_eval(text)
+                targets = ids[slice(*(int(part) if part.strip() else None for part in text.strip("[]").split(":")))]
+            else:
+                targets = ast.literal_eval(text)
             listed = [targets] if isinstance(targets, int) else list(targets)
         except (ValueError, TypeError, SyntaxError):
             listed = [None]
@@ -238,6 +276,10 @@ class EngineMagics(ParallelMagics):
                 f"{ts!r} names no engines: give 'all', an id, ids as in 0,2 or a slice as in 0:4; "
                 f"the engines are {describe_ids(ids)}"
             )
+        try:
+            resolve_targets(listed, ids)
+        except UserError as error:
+            raise UsageError(str(error)) from None
         return targets if isinstance(targets, int) else listed
 
     def _eval_signal_str(self, sig_str: str) -> str | int:
@@ -290,7 +332,7 @@ def _shown(result: AsyncResult, groupby: str) -> None:
     """Wait for a result, show its outputs, and raise its errors."""
     result.wait()
     result.display_outputs(groupby)
-    result.get()
+    _raise_errors(result, displayed=False)
 
 
 def _raise_errors(result: AsyncResult, *, displayed: bool) -> None:
@@ -307,3 +349,12 @@ def _raise_errors(result: AsyncResult, *, displayed: bool) -> None:
             short.traceback = []
             raise short from None
         raise
+    except TaskError as error:
+        raise _without_traceback(error) from None
+
+
+def _without_traceback(error: TaskError) -> TaskError:
+    """The same error, of which IPython shows a line: no code of the user's raised it, and ours tells nothing."""
+    short = copy.copy(error)
+    vars(short)["_render_traceback_"] = lambda: [f"{type(error).__name__}: {error}"]
+    return short

@@ -87,8 +87,9 @@ class AsyncMapResult(AsyncResult):
         """All results in the order of the items.
 
         timeout: seconds, None or negative for ever. Raises TimeoutError saying how far it is; CompositeError, keyed by
-        position, where items failed; TaskCancelled. return_exceptions: give the errors of items, do not raise them.
-        return_when: with FIRST_EXCEPTION, errors are raised as soon as there is one.
+        position, where items failed; TaskCancelled. return_exceptions: give the errors of items, do not raise them, and
+        what stopped the map in the places of items that are not back. return_when: with FIRST_EXCEPTION, errors are
+        raised as soon as there is one.
         """
         if return_when == FIRST_EXCEPTION:
             self._wait_until(self._condition_of(return_when), at_most(timeout))
@@ -96,12 +97,15 @@ class AsyncMapResult(AsyncResult):
             self.wait(timeout)
         if not self.done() and not (return_when == FIRST_EXCEPTION and self._some_failed()):
             raise TimeoutError(self._late(timeout))
-        if self._run.error is not None:
+        give = self._return_exceptions if return_exceptions is None else return_exceptions
+        if self._run.error is not None and not give:
             raise self._run.error
         results, errors = self._collected()
+        if self._run.error is not None:
+            errors = dict.fromkeys(self._missing(), self._run.error) | errors
         if not errors:
             return results if self._join is None else self._join(results)
-        if not (self._return_exceptions if return_exceptions is None else return_exceptions):
+        if not give:
             raise self._composite(results, errors)
         for position, error in errors.items():
             results[position] = error

@@ -24,8 +24,8 @@ DEFAULT = "default"
 _NAME_BYTES_MAX = 200  # a file name has at most 255, suffixes included
 
 
-def directory_of(profile: str | None = None, profile_dir: str | Path | None = None) -> Path:
-    """The directory of a profile, by its path or its name. Made, for its owner only, if it is not there.
+def directory_of(profile: str | None = None, profile_dir: str | Path | None = None, *, make: bool = True) -> Path:
+    """The directory of a profile, by its path or its name. make: for its owner only, if it is not there.
 
     Raises UserError for a name that cannot be a directory's.
     """
@@ -37,7 +37,8 @@ def directory_of(profile: str | None = None, profile_dir: str | Path | None = No
             raise UserError(f"{name[:40]!r} cannot be a profile: it becomes a directory's name")
         home = connection.clusters_directory()
         directory = home if name == DEFAULT else home / name
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if make:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     return directory
 
 
@@ -68,7 +69,7 @@ def find(
     """
     if cluster_file:
         return Path(cluster_file).expanduser()
-    directory = directory_of(profile, profile_dir)
+    directory = directory_of(profile, profile_dir, make=False)
     if not cluster_id:
         return connection.newest(directory)
     path = connection.path_of(cluster_id, directory)

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from hiersched.client.call_future import CallFuture
+from hiersched.client.map_run import items_in
 from hiersched.client.metadata import FIELDS, Metadata, describe_part, running_s, spanned_s
 from hiersched.client.targets import describe_ids
 from hiersched.data.cells import CellReply
-from hiersched.errors import HierschedError
+from hiersched.data.namespace import ChunkResults
+from hiersched.errors import HierschedError, TaskInterrupted
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -82,7 +84,9 @@ class ResultParts(CallFuture):
         """What the part in this place gave. Raises its error."""
         outcome = self._pending.outcomes[place]
         value = outcome.value if self._read is None else self._read(outcome)
-        return replace(value, metadata=describe_part(self._pending, place)) if type(value) is CellReply else value
+        if type(value) is CellReply:
+            return replace(value, metadata=describe_part(self._pending, place))
+        return items_in(outcome) if type(value) is ChunkResults else value
 
     def _values(self) -> list[Any]:
         """One item per part: what it gave, or the error that kept it from giving anything; None while it runs."""
@@ -182,6 +186,9 @@ class ResultParts(CallFuture):
         if not pending.failed:
             return "finished"
         if self._single:
-            return f"failed, {pending.outcomes[0].error}"
+            return f"{'cancelled' if pending.cancelled else 'failed'}, {pending.outcomes[0].error}"
+        if pending.cancelled:
+            ran = any(isinstance(outcome.error, TaskInterrupted) for outcome in pending.outcomes)
+            return "interrupted" if ran else "cancelled"
         failed = [t for t, outcome in zip(pending.targets, pending.outcomes, strict=True) if outcome.error is not None]
         return f"failed on engines {describe_ids(failed)}"

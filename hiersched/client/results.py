@@ -40,6 +40,7 @@ class AsyncResult(ResultParts):
     about its parts are at hand as attributes and by key: `ar.engine_id`, `ar['stdout']`. See Metadata.
     """
 
+    owner = True  # as ipyparallel has it: a result lives as long as somebody holds this
     _return_exceptions = False
     _unit = "task"
 

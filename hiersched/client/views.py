@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from operator import index
@@ -196,6 +196,11 @@ class View(ABC):
     def history(self) -> list[str]:
         """The ids of this view's last calls, oldest first: at most CALLS_RECALLED_MAX."""
         return self._calls.ids()
+
+    @property
+    def results(self) -> Mapping[str, Any]:
+        """The client's: {id: result} of calls that have ended and are held."""
+        return self.client.results
 
     @property
     def outstanding(self) -> set[str]:

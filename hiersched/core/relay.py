@@ -1,9 +1,9 @@
 """Live output on its way up: held for a moment, so that equal pieces of several engines become one.
 
 A piece may join an equal one that waits only if nothing of its own engine was put behind that one: each engine's pieces
-keep their order. What waits goes before any reply or result, so that no piece comes after the end of its request. Whom
-a piece is for is settled when it comes: by the time it goes on, its request may have ended. Of a rank whose end has been told nothing
-comes any more.
+keep their order. What waits goes before any reply or result, so that no piece comes after the end of its request, and
+nothing is taken in of ranks that have answered. Whom a piece is for is settled when it comes: by the time it goes on,
+its request may have ended.
 """
 
 from __future__ import annotations

@@ -45,12 +45,14 @@ def digest_of(data: Buffer) -> Digest:
 class Reference:
     """An argument that is evaluated on the engine, in the user namespace: `apply(f, Reference("data[0]"))`.
 
-    Raises SyntaxError if `expression` is not one.
+    Raises SyntaxError if `expression` is not one, TypeError if it is no text.
     """
 
     __slots__ = ("expression",)
 
     def __init__(self, expression: str) -> None:
+        if not isinstance(expression, str):
+            raise TypeError(f"a Reference is to an expression, as text, not to {expression!r}")
         compile(expression, "<reference>", "eval")
         self.expression = expression
 

@@ -87,8 +87,9 @@ def _run(config: HostConfig) -> int:
     if config.owner >= 0:
         nursery.watch_owner(config.owner)
     births["shell"] = _prepare(config)
-    if nursery.serve() == os.EX_SOFTWARE:
-        return os.EX_SOFTWARE  # the log says why, and stays
+    code = nursery.serve()
+    if code > 0:
+        return code  # the log says why, and is not ours to remove
     remove_log(log_path(config.cluster, config.files), sys.stdout.fileno())
     return 0
 

@@ -90,6 +90,14 @@ def test_a_size_below_one_is_refused(chunksize):
         ChunkSizer(chunksize)
 
 
+@pytest.mark.parametrize("count", ["3", 2.5])
+def test_what_is_no_whole_number_is_refused_by_its_name(count):
+    with pytest.raises(TypeError, match=f"chunksize must be a whole number, not {count!r}"):
+        ChunkSizer(count)
+    with pytest.raises(TypeError, match="max_outstanding must be a whole number"):
+        ChunkSizer(chunks_max=count)
+
+
 @given(
     engines=st.integers(1, 64),
     items=st.integers(1, 2_000),

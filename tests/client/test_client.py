@@ -148,6 +148,22 @@ def test_why_a_task_has_not_ended_is_explained(rc, root):
     assert str(rc.why(task)) == f"done: request {task.msg_ids[0]} has succeeded on engine 2"
 
 
+def test_of_a_task_that_has_failed_the_error_is_told(rc, root):
+    task = made(rc)
+    root.fail_task(request_of(task), ValueError("no such number"), rank=1)
+    task.wait(DEADLINE_S)
+    assert rc.why(task).text == f"request {task.msg_ids[0]} has failed on engine 1, ValueError: no such number"
+
+
+@pytest.mark.parametrize("ask", ["why", "get_result", "abort"])
+def test_what_names_no_call_is_told_how_calls_are_named(rc, root, ask):
+    made(rc)
+    with pytest.raises(TypeError, match="a call is named by its AsyncResult, its id or its place in the history, not"):
+        getattr(rc, ask)(1.5)
+    with pytest.raises(IndexError, match="there is no call 7: this client remembers 1 calls"):
+        getattr(rc, ask)(7)
+
+
 def test_nothing_that_runs_is_purged(rc, root):
     task = made(rc)
     for purge in (lambda: rc.purge_results(task), lambda: rc.purge_results("all"), rc.purge_everything):

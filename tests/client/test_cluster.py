@@ -74,6 +74,12 @@ def test_an_unknown_argument_is_told_the_nearest_and_all() -> None:
         Cluster(2, fanuot=3)
 
 
+def test_a_number_of_engines_is_a_whole_number() -> None:
+    for wrong in ("4", 2.5):
+        with pytest.raises(UserError, match=f"a number of engines is a whole number, not {wrong!r}"):
+            Cluster(wrong)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("which", ["controller", "engines", "controller_launcher_class", "engine_launcher_class"])
 def test_an_unknown_launcher_is_told_which_there_are(which: str) -> None:
     with pytest.raises(UserError, match="no launcher 'mpi': there is 'local'"):

@@ -172,7 +172,7 @@ def test_scattering_flat_gives_items(view):
 
 def test_gathering_reports_who_lacks_a_share(view):
     view.scatter("share", range(4), targets=[0, 1, 2], block=True)
-    with pytest.raises(CompositeError, match="gather failed for 1 of 4") as caught:
+    with pytest.raises(CompositeError, match="gather failed on 1 of 4 engines: 3") as caught:
         view.gather("share", block=True)
     assert [error.engine_id for error in caught.value.errors.values()] == [3]
 

@@ -236,3 +236,9 @@ def test_the_executor_of_a_direct_view_runs_each_call_on_one_of_its_engines(sess
     assert {future._pending.targets[0] for future in futures} == {1, 3}
     view.targets = 2
     assert view.executor.view.targets == [2]
+
+
+def test_it_says_whose_engines_it_uses(executor):
+    assert repr(executor) == "<ViewExecutor on <LoadBalancedView of 4 engines>>"
+    executor.shutdown()
+    assert repr(executor).endswith(">: closed>")

@@ -9,7 +9,7 @@ import pytest
 from joblib import Parallel, delayed, parallel_config
 
 from hiersched.client.balanced_view import LoadBalancedView
-from hiersched.client.joblib_backend import HierschedBackend, register_joblib, run_batch
+from hiersched.client.joblib_backend import HierschedBackend, register_joblib, register_joblib_backend, run_batch
 from hiersched.errors import NoEngines, UserError
 from tests.client.fake_session import FakeClient, FakeSession, ThreadedSession
 
@@ -139,3 +139,14 @@ def test_a_grid_search_runs_on_the_cluster(threaded):
         search.fit(data, target)
     assert search.best_score_ > 0.9
     assert threaded.session.sent
+
+
+def test_a_backend_may_find_the_cluster_by_itself(threaded, monkeypatch):
+    made = []
+    monkeypatch.setattr("hiersched.client.client.Client", lambda: made.append(threaded) or threaded)
+    register_joblib_backend("found")
+    assert made == []
+    for _ in range(2):
+        with parallel_config(backend="found"):
+            assert Parallel()(delayed(square_or_fail)(x) for x in range(3)) == [0, 1, 4]
+    assert made == [threaded]

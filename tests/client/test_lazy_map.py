@@ -131,3 +131,17 @@ def test_a_cancelled_map_reads_no_more(session, balanced):
 def test_a_map_without_input_is_refused(balanced):
     with pytest.raises(TypeError):
         balanced.imap(abs)
+
+
+@pytest.mark.parametrize("bound", [-1, "many", 2.5, None])
+def test_a_bound_that_is_none_is_refused(balanced, bound):
+    with pytest.raises(ValueError, match="max_outstanding is a number of items, 'auto' or 0 for no bound, not"):
+        balanced.imap(abs, [-1], max_outstanding=bound)
+
+
+def test_a_map_says_how_far_it_is(balanced):
+    results = balanced.imap(abs, range(4))
+    next(results)
+    assert repr(results).startswith("<LazyMap: 1 results taken of ")
+    assert list(results) == [1, 2, 3]
+    assert repr(results) == "<LazyMap: 4 results taken of 4 items sent>"

@@ -13,7 +13,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from hiersched.client.direct_view import DirectView
 from hiersched.client.magics import EngineMagics, activate
 from hiersched.client.results import AsyncResult
-from hiersched.errors import CompositeError, RemoteError, UnknownEngine
+from hiersched.errors import CompositeError, EngineLost, RemoteError
 
 
 class Shell(InteractiveShell):
@@ -91,7 +91,7 @@ def test_targets_hold_for_the_cell_alone(view, px, text):
 def test_targets_come_back_though_the_cell_fails(view, px):
     with pytest.raises(RemoteError):
         px("1 / 0", "--targets 1")
-    with pytest.raises(UnknownEngine, match="no engine 9; the engines are 0-3"):
+    with pytest.raises(UsageError, match="no engine 9; the engines are 0-3"):
         px("1", "--targets 9")
     assert view.targets == "all"
 
@@ -137,6 +137,16 @@ def test_an_error_of_one_engine_is_raised_in_short(shell, client, px, capsys):
     with pytest.raises(RemoteError) as caught:
         shell.run_line_magic("px", "1 / 0")
     assert caught.value.render_traceback() == ["[engine 1] ZeroDivisionError: division by zero"]
+
+
+def test_an_engine_that_is_lost_is_told_in_a_line(shell, session, client, px):
+    DirectView(client, 2, block=True).activate()
+    session.hold(2)
+    shell.run_cell_magic("px", "--noblock", "1")
+    session.lose(2)
+    with pytest.raises(EngineLost) as caught:
+        shell.run_line_magic("pxresult", "")
+    assert caught.value._render_traceback_() == [f"EngineLost: {caught.value}"]
 
 
 def test_errors_that_were_not_shown_are_raised_merged(px, capsys):
@@ -188,6 +198,35 @@ def test_everything_can_be_sent_to_the_engines(shell, view, px, capsys):
     assert "c" in shell.user_ns
     assert "sent" not in shell.user_ns
     assert capsys.readouterr().out.splitlines() == ["%autopx enabled", "%autopx disabled"]
+
+
+@pytest.mark.parametrize("end", ["%autopx_even", "  %autopx_even  ", "autopx_even"])
+def test_it_is_ended_under_the_name_that_began_it(shell, client, px, end, capsys):
+    DirectView(client, [0, 2], block=True).activate("_even")
+    shell.run_line_magic("autopx_even", "")
+    shell.run_cell(end)
+    shell.run_cell("back = 1")
+    assert shell.user_ns.pop("back") == 1
+    assert capsys.readouterr().out.splitlines() == ["%autopx enabled", "%autopx disabled"]
+
+
+def test_what_a_kernel_awaits_goes_to_the_engines_too(shell, view, px):
+    shell.run_line_magic("autopx", "")
+    cell = "awaited = 4"
+    run = shell.run_cell_async(cell, transformed_cell=cell)  # as a kernel runs cells that await something
+    with pytest.raises(StopIteration):
+        run.send(None)
+    shell.run_line_magic("autopx", "")
+    assert view["awaited"] == [4] * 4
+
+
+def test_what_fails_there_is_shown_and_the_next_cell_runs(shell, session, view, px, capsys):
+    shell.run_line_magic("autopx", "")
+    shell.run_cell("1 / 0")
+    shell.run_cell("after = 2")
+    shell.run_line_magic("autopx", "")
+    assert "ZeroDivisionError" in "".join(capsys.readouterr())
+    assert view["after"] == [2] * 4
 
 
 # --- interrupts -------------------------------------------------------------------------------------------------------
@@ -267,8 +306,16 @@ def test_an_interrupt_may_strike_when_the_stream_begins(session, client, px, mon
     assert [name for name, *_ in client.asked] == ["send_signal"]
 
 
-def test_engines_that_do_not_stop_are_named(session, client, px, struck, capsys):
+def test_engines_that_are_busy_do_not_start_the_cell_after_an_interrupt(session, client, px, struck, capsys):
     client.send_signal = lambda number, **options: None
+    px("a = 1")
+    assert session.jobs == []
+    assert "cancelled before it started" in capsys.readouterr().err
+
+
+def test_engines_that_do_not_stop_are_named(session, client, px, struck, capsys, monkeypatch):
+    client.send_signal = lambda number, **options: None
+    monkeypatch.setattr(session, "cancel", lambda *pendings, **options: None)  # they all run
     px("a = 1")
     assert "goes on, 5 s after the signal" in capsys.readouterr().err
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from hiersched.client.results import AsyncResult
-from hiersched.errors import CompositeError, QuorumNotReached, RemoteError, UserError
+from hiersched.errors import CompositeError, QuorumNotReached, RemoteError, TaskCancelled, UserError
 
 
 def fails_on_three(number: int) -> int:
@@ -110,3 +110,14 @@ def test_a_deadline_holds_for_all_that_comes(session, balanced):
     with pytest.raises(TimeoutError):
         list(result.as_completed(timeout=0.01))
     assert time.monotonic() - begin_s < 10
+
+
+def test_of_a_map_that_was_stopped_what_had_come_can_be_had(session, balanced):
+    result = balanced.map_async(abs, [-1, -2, -3], chunksize=1)
+    session.step()
+    result.cancel()
+    with pytest.raises(TaskCancelled):
+        result.get()
+    first, *others = result.get(return_exceptions=True)
+    assert first == 1
+    assert [type(error) for error in others] == [TaskCancelled] * 2

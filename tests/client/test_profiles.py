@@ -92,6 +92,13 @@ def test_in_ipython_the_profile_is_the_one_it_was_started_with(home: Path, monke
 # --- which cluster ----------------------------------------------------------------------------------------------------
 
 
+def test_looking_for_a_cluster_makes_no_directory(home: Path) -> None:
+    for cluster_id in (None, "mine"):
+        with pytest.raises(ConnectionFileError, match="no cluster"):
+            profiles.find(cluster_id=cluster_id, profile="mistyped")
+    assert not (home / "mistyped").exists()
+
+
 def test_a_cluster_is_found_by_its_id_in_its_profile(home: Path) -> None:
     path = put(home / "work" / "mine.json")
     assert profiles.find(cluster_id="mine", profile="work") == path

@@ -82,6 +82,14 @@ def test_a_timeout_names_the_engines_that_have_not_answered(session, view):
     assert result.get(timeout=0.5) == [3, 3, 3, 3]
 
 
+def test_as_a_future_it_names_them_too(session, view):
+    session.hold(1, 2)
+    result = view.apply_async(abs, -3)
+    for wait in (result.result, result.exception):
+        with pytest.raises(TimeoutError, match="abs: no answer from engines 1-2 within 0"):
+            wait(0)
+
+
 def test_a_negative_timeout_means_for_ever(view):
     assert view.apply_async(abs, -3).wait(-1) is True
 
@@ -276,6 +284,15 @@ def test_a_result_describes_itself(session, client, half_failed, view):
     single = DirectView(client, 1).apply_async(fails_on_odd, 1)
     single.wait()
     assert repr(single) == "<AsyncResult fails_on_odd: failed, [engine 1] ValueError: rank 1 is odd>"
+
+
+def test_what_was_withdrawn_says_so(session, client, view):
+    session.hold(0, 1, 2, 3)
+    several, single = view.apply_async(abs, -3), DirectView(client, 1).apply_async(abs, -3)
+    several.cancel()
+    single.cancel()
+    assert repr(several) == "<AsyncResult abs: cancelled>"
+    assert repr(single) == "<AsyncResult abs: cancelled, cancelled before it started>"
 
 
 # --- as a future ------------------------------------------------------------------------------------------------------
