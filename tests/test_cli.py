@@ -106,8 +106,8 @@ def test_engines_come_and_go_by_command() -> None:
     done("start", "-n", "2", "--cluster-id", "sized")
     assert done("engines", "-n", "2", "--set", "more") == "sized: engines 2-3 in set more\n"
     assert done("scale", "-n", "3") == "sized: 3 engines: 0-2\n"
-    done("signal", "CONT", "--engines", "0-1")
-    assert "there are: 0-2" in refused("signal", "INT", "--engines", "7")
+    assert done("signal", "CONT", "--engines", "0-1") == "sized: signal CONT to engines 0-1\n"
+    assert "the engines are 0-2" in refused("signal", "INT", "--engines", "0-7")
     (told,) = json.loads(done("status", "--json"))
     assert (told["cluster_id"], told["engines"], sorted(told["queues"])) == ("sized", 3, ["0", "1", "2"])
     assert done("status", "--watch", "0.01", "--looks", "2").count("sized: 3 of") == 2

@@ -65,7 +65,7 @@ def test_an_unknown_command_is_told_all(capsys: pytest.CaptureFixture[str]) -> N
 @pytest.mark.parametrize(
     ("words", "what"),
     [
-        ([], "COMMAND"),
+        ([], "give a COMMAND: there are start, stop, status"),
         (["start", "-n", "four"], "invalid int value: 'four'"),
         (["start", "--restart", "sometimes"], "invalid choice: 'sometimes'"),
         (["scale"], "-n/--n"),

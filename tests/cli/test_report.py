@@ -49,6 +49,21 @@ def test_a_cluster_is_told_by_engines_tree_levels_and_queues() -> None:
     ]
 
 
+def test_troubles_have_columns_only_where_there_are_some() -> None:
+    level = {"level": 0, "schedulers": 1, "engines": 4, "messages_in": 5, "messages_out": 6}
+    assert plain([seen(levels=[level])])[1] == "level  schedulers  engines  messages in  messages out  requests  tasks"
+    levels = [level, {**level, "level": 1, "restarts": 1}]
+    assert [row.split()[-1] for row in plain([seen(levels=levels)])[1:4]] == ["restarts", "0", "1"]
+
+
+def test_a_busy_tree_fits_on_a_terminal_of_eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    level = {"level": 0, "schedulers": 1_000, "engines": 10_000, "messages_in": 12_345_678, "messages_out": 87_654_321}
+    file = io.StringIO()
+    Console(file=file, width=80, no_color=True).print(shown([seen(levels=[level])]))
+    assert "…" not in file.getvalue()
+
+
 def test_engines_with_equal_queues_share_a_row_and_the_busiest_come_first() -> None:
     queues = {rank: {"queue": 0, "tasks": 3 * (rank == 2), "completed": rank} for rank in range(4)}
     rows = plain([seen(queues=queues)])[4:]
