@@ -24,7 +24,10 @@ def climb(core: SchedulerCore, reason: str, now: float) -> None:
     core.outbox.send(PARENT, _introduction(core))
     here = core.membership.members
     absent = bitset.of_range(core.place.first, core.place.last) & ~here
-    core.outbox.send(PARENT, m.Members(bitset.to_wire(here), bitset.to_wire(absent), "it left meanwhile"))
+    expected, births = bitset.to_wire(core.work.expected), core.membership.replacements.among(here)
+    core.outbox.send(
+        PARENT, m.Members(bitset.to_wire(here), bitset.to_wire(absent), "it left meanwhile", expected, births)
+    )
     core.family.take_news()  # all of it was in there
     core.inquiries.forget_asker(PARENT)  # that was another one
     core.blobs.ask_again(core.outbox)

@@ -79,20 +79,17 @@ class Births:
         return engines
 
     def adopt(self, orphans: Iterable[Child]) -> None:
-        """These are children here from now on."""
+        """These are children here from now on. Replacements may not have come yet, wherever they were to come to."""
         for child in orphans:
             self.children[link_of(child)] = child
+            if child.birth:
+                self.expected |= 1 << child.first
 
     def on_hello(self, link: Link) -> None:
         """A child has come."""
         child = self.children.get(link)
         if child is not None and child.kind == "engine":
             self.expected &= ~(1 << child.first)
-
-    def is_replacement(self, link: Link) -> bool:
-        """Whether this child is an engine in the place of another that has ended."""
-        child = self.children.get(link)
-        return child is not None and child.birth > 0
 
     def starting(self, present: Container[Link]) -> int:
         """How many engines are being started, as far as is known here: those of children that have not come."""

@@ -15,6 +15,7 @@ from hiersched.core.membership import Neighbour
 from hiersched.core.orphans import Orphans
 from hiersched.core.outbox import Outbox
 from hiersched.core.routing import Router
+from hiersched.core.wording import GOES_ON
 from hiersched.kernels import bitset
 from hiersched.limits import REQUESTS_OPEN_MAX
 from hiersched.protocol import messages as m
@@ -52,6 +53,7 @@ class Calls:
         self._blobs.named(link, digests)
         shares, unknown = self._router.split(targets)
         entry = self.gather.begin(call, frames, link, targets)
+        entry.epoch = self._orphans.replacements.epoch
         parts = _parts_by_rank(call, frames, targets) if call.parts else {}
         for child, share in shares:
             if share == targets or (not parts and child.role == "engine"):  # an engine knows its own rank
@@ -85,10 +87,10 @@ class Calls:
             return "a request of this id is open already"
         return None
 
-    def on_arrival(self, child: Neighbour, hello: m.Hello, now: float, *, replaced: bool) -> None:
+    def on_arrival(self, child: Neighbour, hello: m.Hello, now: float, *, doubtful_before: float) -> None:
         """An orphan has come, with what it holds: send it the rest of what it owes an answer to.
 
-        replaced: it is an engine in the place of another, which may have run what this one does not hold.
+        doubtful_before: of what was sent before this epoch, a predecessor may have run what this one does not hold.
         """
         shares = {request: bitset.from_wire(ranks) for request, ranks in hello.shares}
         held = {request: shares.get(request, child.reach) for request, _ in hello.holds}
@@ -103,9 +105,9 @@ class Calls:
                 self._lose_unknown(request, owed & ~held[request], now)
             elif entry.withdrawn:
                 self._pass_up(self.gather.lose(request, owed, m.CANCELLED, "cancelled before it started", now))
-            elif replaced:
-                text = "it ended, and what it had answered was lost with its scheduler"
-                self._pass_up(self.gather.lose(request, owed, m.ENGINE_LOST, text, now))
+            elif entry.epoch < doubtful_before:
+                text = "the engine ended, and what it had answered was lost with its scheduler"
+                self._pass_up(self.gather.lose(request, owed, m.ANSWER_LOST, text, now))
             else:
                 self._send_again(entry, child, owed & child.members)
                 self._lose_unknown(request, owed & ~child.members, now)
@@ -168,6 +170,8 @@ class Calls:
         text = f"no answer yet from engines {bitset.text_of(entry.pending)}"
         if waiting:
             text += f"; the scheduler of {bitset.text_of(waiting)} was lost, they are about to connect elsewhere"
+        if entry.interrupted:
+            text += f"; {GOES_ON}"
         return text, entry.pending
 
     def _pass_up(self, finished: Finished | None) -> None:

@@ -30,7 +30,7 @@ class OpenRequest:
     """A call whose answers are being gathered. pending: ranks that still owe one.
 
     due_s: when what has gathered goes ahead of the rest; infinite while nothing has. withdrawn: it is to be cancelled;
-    interrupted: even where it runs.
+    interrupted: even where it runs. epoch: of replacements, when it was sent.
     """
 
     call: Call
@@ -44,6 +44,7 @@ class OpenRequest:
     due_s: float = _NEVER_S
     withdrawn: bool = False
     interrupted: bool = False
+    epoch: int = 0
 
 
 class Reports:

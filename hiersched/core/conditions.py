@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hiersched.core.queues import ANY
-from hiersched.core.wording import ending_text, engines_text, number_of, tasks_text
+from hiersched.core.wording import ending_text, engines_text, name_of, tasks_text
 from hiersched.kernels import bitset
 from hiersched.limits import ENGINES_MAX, GIVEN_BYTES_MAX, RESULT_GIVEN_BYTES_MAX
 from hiersched.protocol import messages as m
@@ -135,7 +135,7 @@ class Condition:
             return f"{those} ran on different engines, and this task has to run where all of them did"
         if self.asked.all or len(self.tasks) == 1:
             role = "takes its result" if self.kind == INPUT else f"{self._waits} it {self._wanted}"
-            return f"task {number_of(last.id)} {ending_text(last.code)}, and this task {role}"
+            return f"task {name_of(last.id)} {ending_text(last.code)}, and this task {role}"
         return f"{those} have ended, and this task {self._waits} one of them {self._wanted}"
 
     @property

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from hiersched.core.answers import Answers
 from hiersched.core.conditions import SEEN_TO_FAIL, Blocked, Condition, conditions_of, misfit_text, named_by
-from hiersched.core.wording import number_of, tasks_text
+from hiersched.core.wording import name_of, tasks_text
 from hiersched.limits import DEPENDENCIES_MAX
 from hiersched.protocol import messages as m
 from hiersched.protocol.framing import Frame
@@ -204,7 +204,7 @@ def _refusal(task: m.TaskId, terms: m.Terms) -> Failed | None:
     if len(named) > DEPENDENCIES_MAX:
         return Failed(task, m.REFUSED, f"it names {len(named)} tasks to wait for, and may name {DEPENDENCIES_MAX}")
     if task in named:
-        return Failed(task, m.DEPENDENCY, f"task {number_of(task)} depends on itself")
+        return Failed(task, m.DEPENDENCY, f"task {name_of(task)} depends on itself")
     if min(named, default=0) < 0:
         return Failed(task, m.DEPENDENCY, _unknown_text([other for other in named if other < 0]))
     for asked in (terms.after, terms.follow):

@@ -81,20 +81,20 @@ class Dispatcher:
 
     # --- they go down -------------------------------------------------------------------------------------------------
 
-    def assign(self, children: Iterable[Neighbour]) -> list[tuple[Neighbour, list[Flight]]]:
+    def assign(self, children: Iterable[Neighbour], epoch: int = 0) -> list[tuple[Neighbour, list[Flight]]]:
         """Hand out waiting tasks, oldest first, each to the child with the least load per engine, while any has credit.
 
-        The batch for each child that gets some.
+        The batch for each child that gets some. epoch: the present one of replacements.
         """
         ready = [child for child in children if child.load < child.width - _FULL]
         queues = self._queues
         if not ready or not len(queues):
             return []
         lines = queues.able(_members(ready)) if queues.lines else []
-        batches = self._assign_lines(lines, ready) if lines else self._assign_plain(ready)
+        batches = self._assign_lines(lines, ready, epoch) if lines else self._assign_plain(ready, epoch)
         return list(batches.values())
 
-    def _assign_plain(self, ready: list[Neighbour]) -> Batches:
+    def _assign_plain(self, ready: list[Neighbour], epoch: int) -> Batches:
         queue = self._queues.plain.flights
         heap = [(child.load / child.width, child.turn, child.first, child) for child in ready]
         heapify(heap)
@@ -111,6 +111,7 @@ class Dispatcher:
                 function = flight.task.function
                 weight = self._paces.of(function).weight
             flight.child = child
+            flight.epoch = epoch
             flight.weight = weight
             child.load += weight
             child.tasks.add(task_id)
@@ -126,7 +127,7 @@ class Dispatcher:
         self._turn = turn
         return batches
 
-    def _assign_lines(self, lines: list[Line], ready: list[Neighbour]) -> Batches:
+    def _assign_lines(self, lines: list[Line], ready: list[Neighbour], epoch: int) -> Batches:
         """The same for tasks that ask for something, together with those that do not."""
         if self._queues.plain.flights:
             lines = [*lines, self._queues.plain]
@@ -145,6 +146,7 @@ class Dispatcher:
             flight.weight = self._paces.of(flight.task.function).weight
             self._turn += 1
             child.turn = self._turn
+            flight.epoch = epoch
             self._board(flight, child)
             batches.setdefault(child.link, (child, []))[1].append(flight)
             if line.flights:

@@ -33,6 +33,7 @@ class Family:
         self.left = 0
         self.early: dict[Link, list[Received]] = {}
         self._left_reason = ""
+        self._expected_below: dict[Link, int] = {}  # by child schedulers, as they said last
         self._core = core
 
     # --- they come ----------------------------------------------------------------------------------------------------
@@ -92,15 +93,20 @@ class Family:
                 child.below = members
                 child.climbed = members != 0
         self.joined |= core.membership.add_child(child)
+        doubtful_before = 0.0
+        born = core.births.children.get(link)
+        if born is not None and born.birth:
+            doubtful_before = core.membership.replacements.doubtful_before(born)
+            core.membership.replacements.note([(born.first, born.birth)])
         core.router.rebuild(core.membership.children.values())
         core.births.on_hello(link)
-        core.work.expected = core.births.expected
+        self._note_expected()
         known = core.membership.members & ~self.joined  # those that just joined are news to come
         facts = {"keep": not core.place.is_root}
         core.outbox.send(link, m.Welcome(0, bitset.to_wire(known), facts))
         if estate is not None:
             core.work.adopt(estate.lost, child, hello.holds)
-            core.calls.on_arrival(child, hello, now, replaced=core.births.is_replacement(link))
+            core.calls.on_arrival(child, hello, now, doubtful_before=doubtful_before)
             core.ring()
             self._settle(estate)
 
@@ -118,15 +124,18 @@ class Family:
             child.climbed = False
             gone &= child.members
         joined, _ = membership.change(child, bitset.from_wire(news.joined), gone)
+        membership.replacements.note((rank, birth) for rank, birth in news.births if child.reach >> rank & 1)
         self._report_left(gone, news.reason)
         self.joined |= joined
+        self._expected_below[link] = bitset.from_wire(news.expected) & child.reach
+        self._note_expected()
 
     def on_failed(self, child: Child, reason: str, now: float) -> None:
         """A child never came: report its ranks as left, so that whoever waits for them learns why."""
         core = self._core
         self._report_left(bitset.of_range(child.first, child.last) & ~core.membership.members, reason)
         core.births.on_ended(link_of(child), now)
-        core.work.expected = core.births.expected
+        self._note_expected()
 
     # --- they are lost ------------------------------------------------------------------------------------------------
 
@@ -164,6 +173,7 @@ class Family:
         if child is None:
             return
         core.router.rebuild(core.membership.children.values())
+        self._expected_below.pop(link, None)
         core.blobs.forget_child(link)
         core.inquiries.forget_child(link)
         core.receipts.forget_child(link)
@@ -200,7 +210,7 @@ class Family:
     def _give_up(self, estate: Estate, gone: int, reason: str, now: float) -> None:
         """Nobody answers for these ranks any more."""
         core = self._core
-        core.work.expected = core.births.expected
+        self._note_expected()
         core.calls.on_lost(gone, reason, now)
         estate.gone |= gone
         self._settle(estate)
@@ -208,7 +218,7 @@ class Family:
     def _settle(self, estate: Estate) -> None:
         """When all orphans have spoken or are gone: what nobody holds, and who is gone."""
         if not estate.awaited:
-            self._core.work.settle_lost(estate.lost, sure=estate.sure, reason=estate.reason)
+            self._core.work.settle_lost(estate.lost, doubtful_before=estate.doubtful_before, reason=estate.reason)
             self._report_left(estate.gone, estate.reason)
 
     def _turn_away(self) -> None:
@@ -232,6 +242,13 @@ class Family:
         hellos = [(link, waiting[0].message) for link, waiting in self.early.items()]
         return [link for link, hello in hellos if type(hello) is m.Hello and not self._comes_early(link, hello)]
 
+    def _note_expected(self) -> None:
+        """Tell who will come again, here or further down."""
+        expected = self._core.births.expected
+        for ranks in self._expected_below.values():
+            expected |= ranks
+        self._core.work.expected = expected & ~self._core.membership.members
+
     # --- news ---------------------------------------------------------------------------------------------------------
 
     def _report_left(self, gone: int, reason: str) -> None:
@@ -243,7 +260,9 @@ class Family:
 
     def take_news(self) -> m.Members:
         """Who came and went since the last time."""
-        news = m.Members(bitset.to_wire(self.joined), bitset.to_wire(self.left), self._left_reason)
+        expected = bitset.to_wire(self._core.work.expected)
+        births = self._core.membership.replacements.among(self.joined)
+        news = m.Members(bitset.to_wire(self.joined), bitset.to_wire(self.left), self._left_reason, expected, births)
         self.joined = self.left = 0
         self._left_reason = ""
         return news

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from hiersched.core.replacements import Replacements
 from hiersched.kernels import bitset
 from hiersched.limits import LOST_AFTER_S
 
@@ -66,6 +67,7 @@ class Membership:
         self.children: dict[Link, Neighbour] = {}
         self.clients: dict[Link, Neighbour] = {}
         self.members = 0  # all engines reachable
+        self.replacements = Replacements()
         self._parent_heard_s = 0.0
 
     # --- who is there ---

@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 
 from hiersched.core.effects import Link, link_of
 from hiersched.core.membership import Neighbour
+from hiersched.core.replacements import ALWAYS, Replacements
 from hiersched.core.topology import Child
 from hiersched.kernels import bitset
 
 
 @dataclass(slots=True, eq=False)
 class Estate:
-    """What a lost scheduler leaves. sure: none of its engines was lost with it, so what nobody holds never ran.
+    """What a lost scheduler leaves. doubtful_before: what nobody holds and was sent before this epoch may have run, on
+    an engine that was lost; what was sent later never did.
 
     gone: its engines that were lost, not to be reported before what they owe is settled. Or else, if this scheduler
     is lost in between, whoever comes after would take them for settled.
@@ -26,7 +28,7 @@ class Estate:
 
     lost: Neighbour
     reason: str
-    sure: bool = True
+    doubtful_before: float = 0
     gone: int = 0
     awaited: set[Link] = field(default_factory=set)
 
@@ -43,8 +45,9 @@ class _Orphan:
 class Orphans:
     """The orphans that one scheduler waits for. ranks: of their engines."""
 
-    def __init__(self) -> None:
+    def __init__(self, replacements: Replacements) -> None:
         self.ranks = 0
+        self.replacements = replacements
         self._orphans: dict[Link, _Orphan] = {}
 
     def __len__(self) -> int:
@@ -90,13 +93,12 @@ class Orphans:
             own = bitset.of_range(child.first, child.last)
             link = link_of(child)
             self._orphans[link] = _Orphan(child, estate, members & own)
-            if child.birth:  # what became of the one before it was known to the lost scheduler only
-                estate.sure = False
+            estate.doubtful_before = max(estate.doubtful_before, self.replacements.doubtful_before(child))
             estate.awaited.add(link)
             left &= ~own
         self.ranks |= members & ~left
         if members & left or not orphans:  # whom it had reported as gone, it had settled before
-            estate.sure = False
+            estate.doubtful_before = ALWAYS
         return left
 
     def _leave(self, link: Link) -> _Orphan:

@@ -62,7 +62,8 @@ def standing_of(terms: Terms) -> Standing | None:
 @dataclass(slots=True, eq=False)
 class Flight:
     """A task that a scheduler has taken on. number: in the order of coming; child: where it is, None while it waits;
-    weight: of the task there, in engines; standing: None for one that asks for nothing.
+    weight: of the task there, in engines; epoch: of replacements, when it went there; standing: None for one that asks
+    for nothing.
     """
 
     task: Task
@@ -71,6 +72,7 @@ class Flight:
     number: int
     child: Neighbour | None = None
     standing: Standing | None = None
+    epoch: int = 0
     weight: float = field(init=False, repr=False)
 
 

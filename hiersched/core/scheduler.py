@@ -65,7 +65,7 @@ class SchedulerCore:
         self.plan = plan
         self.facts = dict(facts or {})
         self.membership = Membership()
-        self.orphans = Orphans()
+        self.orphans = Orphans(self.membership.replacements)
         self.outbox = Outbox()
         self.router = Router()
         self.blobs = BlobLedger(is_root=place.is_root)

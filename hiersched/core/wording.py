@@ -9,6 +9,11 @@ from hiersched.protocol import messages as m
 
 _SHOWN_MAX = 8
 
+GOES_ON = (
+    "it was interrupted and goes on, for its code does not react to KeyboardInterrupt: end its engine, "
+    "rc.shutdown(id, restart=True)"
+)
+
 _ENDINGS = {
     0: "succeeded",
     m.ENGINE_LOST: "was lost with its engine",
@@ -25,19 +30,19 @@ _ENDINGS = {
 }
 
 
-def number_of(task: m.TaskId) -> int:
-    """The number by which a client knows a task of its own."""
-    return task & (1 << m.SESSION_SHIFT) - 1
+def name_of(task: m.TaskId) -> str:
+    """The id of a call or task as clients know it: its session and its number there."""
+    return f"{task >> m.SESSION_SHIFT}-{task & (1 << m.SESSION_SHIFT) - 1}"
 
 
 def tasks_text(tasks: Collection[m.TaskId]) -> str:
-    """These tasks: 'task 3', 'tasks 3, 5 and 8'. Long lists are cut and say how many there are."""
-    numbers = [str(number_of(task)) for task in list(tasks)[:_SHOWN_MAX]]
+    """These tasks: 'task 1-3', 'tasks 1-3, 1-5 and 1-8'. Long lists are cut and say how many there are."""
+    names = [name_of(task) for task in list(tasks)[:_SHOWN_MAX]]
     if len(tasks) == 1:
-        return f"task {numbers[0]}"
+        return f"task {names[0]}"
     if len(tasks) > _SHOWN_MAX:
-        return f"tasks {', '.join(numbers)}, ... ({len(tasks)} in all)"
-    return f"tasks {', '.join(numbers[:-1])} and {numbers[-1]}"
+        return f"tasks {', '.join(names)}, ... ({len(tasks)} in all)"
+    return f"tasks {', '.join(names[:-1])} and {names[-1]}"
 
 
 def engines_text(ranks: int) -> str:

@@ -19,7 +19,7 @@ from hiersched.core.membership import Membership, Neighbour
 from hiersched.core.outbox import Outbox
 from hiersched.core.queues import ANY, Flight
 from hiersched.core.retries import cancelled, last_word, outcome_of, runs_again
-from hiersched.core.wording import engines_text
+from hiersched.core.wording import GOES_ON, engines_text
 from hiersched.kernels import bitset
 from hiersched.limits import CLIENTS_MAX, TASKS_IN_FLIGHT_PER_CLIENT_MAX
 from hiersched.protocol import messages as m
@@ -113,7 +113,10 @@ class Work:
         if self._membership.children.get(child.link) is not child:
             return "waiting", "the scheduler that had it was lost, and who has it now is being found out", 0, None
         ranks = self._allowed(flight) & child.members
-        return "sent", f"it was sent to {engines_text(ranks) if ranks else 'a scheduler'}", ranks, child.link
+        text = f"it was sent to {engines_text(ranks) if ranks else 'a scheduler'}"
+        if flight.standing is not None and flight.standing.interrupted:
+            text += f"; {GOES_ON}"
+        return "sent", text, ranks, child.link
 
     def _why_waiting(self, flight: Flight) -> Reason:
         ranks = self._allowed(flight) & self._membership.members
@@ -244,12 +247,16 @@ class Work:
         sent: they leave the process later. And how long a function runs is a guess: any of these may have been over at
         once. So nobody can tell how far the engine came, and none of what it held is known not to have run.
         """
+        self._may_have_run(self.dispatcher.lose(child), child, reason)
+
+    def _may_have_run(self, flights: Sequence[Flight], child: Neighbour, reason: str) -> None:
+        """These were at a child that is gone."""
         again: list[Flight] = []
         text = reason.encode()
         is_engine = child.role == "engine"
         failed = child.members if is_engine else 0  # a scheduler's engines may live
         rank = child.first if is_engine else m.NO_RANK
-        for flight in self.dispatcher.lose(child):
+        for flight in flights:
             result = m.Result(flight.task.id, rank, 0, m.ENGINE_LOST, text, 0)
             if self._goes_back(flight, result, (), failed):
                 again.append(flight)
@@ -278,21 +285,22 @@ class Work:
         for running, ids in withdrawn.items():
             self._outbox.send(child.link, m.Cancel(ids, running))
 
-    def settle_lost(self, lost: Neighbour, *, sure: bool, reason: str) -> None:
+    def settle_lost(self, lost: Neighbour, *, doubtful_before: float, reason: str) -> None:
         """All orphans of a lost scheduler have said what they hold: nobody has what is still in flight there.
 
-        sure: none of its engines was lost meanwhile, so these tasks never ran, and do so elsewhere.
+        doubtful_before: what was sent before this epoch may have run. What was sent later did not, and does elsewhere.
         """
-        if not sure:
-            self.on_lost(lost, reason)
-            return
         again: list[Flight] = []
+        doubtful: list[Flight] = []
         for flight in self.dispatcher.lose(lost):
-            if flight.standing is not None and flight.standing.withdrawn:
+            if flight.epoch < doubtful_before:
+                doubtful.append(flight)
+            elif flight.standing is not None and flight.standing.withdrawn:
                 self._answers_for(flight.owner).add(cancelled(flight.task.id))
             else:
                 again.append(flight)
         self.dispatcher.put_back(again, self._alive)
+        self._may_have_run(doubtful, lost, reason)
 
     # --- nobody wants them any more -----------------------------------------------------------------------------------
 
@@ -339,7 +347,8 @@ class Work:
             self._advance()  # others may have waited for these, and be stranded too
         if not len(dispatcher):
             return
-        for child, flights in dispatcher.assign(self._membership.children.values()):
+        children = self._membership.children.values()
+        for child, flights in dispatcher.assign(children, self._membership.replacements.epoch):
             tasks = [flight.task if flight.standing is None else _as_sent(flight, child) for flight in flights]
             frames = [frame for flight in flights for frame in flight.frames]
             for these, theirs in batches(tasks):

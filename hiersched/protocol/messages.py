@@ -114,11 +114,17 @@ class Beat(msgspec.Struct, array_like=True, tag=5, frozen=True):
 
 
 class Members(msgspec.Struct, array_like=True, tag=6, frozen=True):
-    """Engines of the sender's subtree that left, then those that joined; from the root to clients: of the cluster."""
+    """Engines of the sender's subtree that left, then those that joined; from the root to clients: of the cluster.
+
+    expected: all that have left, lately or before, and are being replaced. births: of those that joined in the place of
+    others, by rank; no two of a rank are the same.
+    """
 
     joined: Ranks
     left: Ranks
     reason: str
+    expected: Ranks = (0, b"")
+    births: list[tuple[Rank, int]] = []
 
 
 class Part(msgspec.Struct, array_like=True, frozen=True):

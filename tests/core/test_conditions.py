@@ -36,11 +36,11 @@ def test_only_what_names_other_tasks_depends_on_them():
 @pytest.mark.parametrize(
     ("kind", "how", "text"),
     [
-        (INPUT, {}, "task 2 raised an error, and this task takes its result"),
-        (AFTER, {}, "task 2 raised an error, and this task waits for it to succeed"),
-        (FOLLOW, {}, "task 2 raised an error, and this task has to run where it succeeded"),
-        (AFTER, {"all": False}, "tasks 1 and 2 have ended, and this task waits for one of them to succeed"),
-        (FOLLOW, {"all": False}, "tasks 1 and 2 have ended, and this task has to run where one of them succeeded"),
+        (INPUT, {}, "task 0-2 raised an error, and this task takes its result"),
+        (AFTER, {}, "task 0-2 raised an error, and this task waits for it to succeed"),
+        (FOLLOW, {}, "task 0-2 raised an error, and this task has to run where it succeeded"),
+        (AFTER, {"all": False}, "tasks 0-1 and 0-2 have ended, and this task waits for one of them to succeed"),
+        (FOLLOW, {"all": False}, "tasks 0-1 and 0-2 have ended, and this task has to run where one of them succeeded"),
     ],
 )
 def test_it_says_why_it_can_be_met_no_more(kind, how, text):

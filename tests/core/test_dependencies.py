@@ -59,7 +59,7 @@ def test_what_the_client_has_seen_counts_as_it_says(root):
     root.gets(seen=2)
     root.gets(asking(3, after=after(1), known=known), asking(4, after=after(2), known=known))
     assert root.hands_out() == {2: [3]}
-    assert root.tells()[2:] == [(4, m.DEPENDENCY, "task 2 failed, and this task waits for it to succeed")]
+    assert root.tells()[2:] == [(4, m.DEPENDENCY, "task 0-2 failed, and this task waits for it to succeed")]
 
 
 def test_what_the_client_has_seen_is_forgotten(root):
@@ -74,7 +74,7 @@ def test_what_the_client_has_seen_is_forgotten(root):
     root.gets(asking(4, after=after(1)))
     ((number, code, text),) = root.tells()
     assert (number, code) == (4, m.DEPENDENCY)
-    assert text.startswith("this task depends on task 1, of which nothing is known here")
+    assert text.startswith("this task depends on task 0-1, of which nothing is known here")
 
 
 def test_a_batch_names_tasks_of_the_same_batch_that_come_before(root):
@@ -88,8 +88,8 @@ def test_what_has_failed_in_the_same_batch_has_failed(root):
     root.gets(asking(1, after=after(7)), asking(2, after=failed), asking(3, inputs=[1]), asking(4, inputs=[3]))
     assert root.hands_out() == {0: [2]}
     assert [text for _, _, text in root.tells()[1:]] == [
-        "task 1 could not run, for what it depends on, and this task takes its result",
-        "task 3 could not run, for what it depends on, and this task takes its result",
+        "task 0-1 could not run, for what it depends on, and this task takes its result",
+        "task 0-3 could not run, for what it depends on, and this task takes its result",
     ]
 
 
@@ -170,12 +170,12 @@ def test_a_task_named_twice_is_waited_for_once(root):
 @pytest.mark.parametrize(
     ("terms", "text"),
     [
-        ({"after": after(7)}, "this task depends on task 7, of which nothing is known here"),
-        ({"inputs": [7, 8, 1]}, "this task depends on tasks 7 and 8, of which nothing is known here"),
-        ({"follow": after(7, 1, all=False)}, "this task depends on task 7, of which nothing is known here"),
+        ({"after": after(7)}, "this task depends on task 0-7, of which nothing is known here"),
+        ({"inputs": [7, 8, 1]}, "this task depends on tasks 0-7 and 0-8, of which nothing is known here"),
+        ({"follow": after(7, 1, all=False)}, "this task depends on task 0-7, of which nothing is known here"),
         ({"after": after(-1)}, "this task depends on task"),
-        ({"after": after(1, 2)}, "task 2 depends on itself"),
-        ({"after": after(1, success=False)}, "this task waits for task 1 to end, in neither success nor failure"),
+        ({"after": after(1, 2)}, "task 0-2 depends on itself"),
+        ({"after": after(1, success=False)}, "this task waits for task 0-1 to end, in neither success nor failure"),
     ],
 )
 def test_what_can_never_be_is_reported_at_once(root, terms, text):
@@ -185,13 +185,13 @@ def test_what_can_never_be_is_reported_at_once(root, terms, text):
     assert said.startswith(text)
 
 
-def test_users_read_the_numbers_that_they_know(root):
+def test_users_read_the_names_that_they_know(root):
     session = 5 << m.SESSION_SHIFT
     root.gets(task(session + 1), asking(session + 2, inputs=[session + 1]))
     root.hands_out()
     root.ends(session + 1, code=m.ENGINE_LOST, payload=b"")
     assert root.tells()[1:] == [
-        (session + 2, m.DEPENDENCY, "task 1 was lost with its engine, and this task takes its result")
+        (session + 2, m.DEPENDENCY, "task 5-1 was lost with its engine, and this task takes its result")
     ]
 
 
@@ -208,7 +208,7 @@ def test_what_waits_for_a_cancelled_task_fails(root):
     root.cancels(2)
     assert root.tells() == [
         (2, m.CANCELLED, "cancelled before it started"),
-        (3, m.DEPENDENCY, "task 2 was cancelled, and this task takes its result"),
+        (3, m.DEPENDENCY, "task 0-2 was cancelled, and this task takes its result"),
     ]
     assert root.hands_out() == {0: [1], 1: [4]}
 
@@ -257,14 +257,14 @@ def test_a_follower_of_all_has_to_find_them_in_one_place(root):
     root.hands_out()
     root.ends(1, rank=0)
     root.ends(2, rank=1)
-    text = "tasks 1 and 2 ran on different engines, and this task has to run where all of them did"
+    text = "tasks 0-1 and 0-2 ran on different engines, and this task has to run where all of them did"
     assert root.tells()[2:] == [(3, m.DEPENDENCY, text)]
 
 
 def test_nobody_follows_a_task_that_ran_nowhere(root):
     root.gets(task(0), asking(1, after=after(0)), asking(2, follow=after(1, failure=True)))
     root.cancels(1)
-    text = "task 1 was cancelled, and this task has to run where it ran"
+    text = "task 0-1 was cancelled, and this task has to run where it ran"
     assert root.tells() == [(1, m.CANCELLED, "cancelled before it started"), (2, m.DEPENDENCY, text)]
 
 
@@ -283,7 +283,7 @@ def test_nobody_follows_to_an_engine_that_is_gone(root):
     root.loses(root.membership.children[b"engine-0"])
     assert root.tells()[1:] == [
         (2, m.DEPENDENCY, "this task has to run on engine 0, to follow others, and none of these is left"),
-        (3, m.DEPENDENCY, "task 2 could not run, for what it depends on, and this task waits for it to succeed"),
+        (3, m.DEPENDENCY, "task 0-2 could not run, for what it depends on, and this task waits for it to succeed"),
     ]
 
 
@@ -357,8 +357,8 @@ def test_a_task_waits_as_long_as_it_may(root):
     assert root.tells() == []
     root.work.on_time(105.0)
     assert root.tells() == [
-        (2, m.TIMED_OUT, "its timeout of 5 s is over, and it waits for task 1 to succeed"),
-        (3, m.DEPENDENCY, "task 2 waited too long for what it depends on, and this task takes its result"),
+        (2, m.TIMED_OUT, "its timeout of 5 s is over, and it waits for task 0-1 to succeed"),
+        (3, m.DEPENDENCY, "task 0-2 waited too long for what it depends on, and this task takes its result"),
     ]
     assert root.work.next_deadline_s == 107.0
     root.hands_out()
@@ -397,9 +397,9 @@ def test_why_names_what_is_waited_for(root):
     state, text, ranks_about, child = root.work.why(9)
     assert (state, ranks_about, child) == ("dependency", 0, None)
     assert text.split("; ") == [
-        "it takes the result of task 0",
-        "it waits for tasks 2 and 3 to end",
-        "it has to run where one of tasks 4 and 3 succeeded",
+        "it takes the result of task 0-0",
+        "it waits for tasks 0-2 and 0-3 to end",
+        "it has to run where one of tasks 0-4 and 0-3 succeeded",
     ]
     assert root.work.why(99) is None
 

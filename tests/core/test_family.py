@@ -440,7 +440,7 @@ def test_an_engine_that_is_adopted_and_ends_is_replaced_by_whoever_adopted_it():
     assert (close, spawn.children) == (Close(engine), [engine_child(0, 1)])
     root.hears(client, m.Tasks([m.Task(1, b"F" * 16, [], b"", 0, m.Terms(targets=ranks(0)))]))
     root.drains()
-    assert root.says(client) == [m.Members(ranks(), ranks(0), "killed")]
+    assert root.says(client) == [m.Members(ranks(), ranks(0), "killed", ranks(0))]
     (another,) = root.engines(0, birth=1)
     assert [type(word) for word in root.says(another)] == [m.Tasks]
 
@@ -461,5 +461,5 @@ def test_a_child_that_never_came_and_is_replaced_is_reported_all_the_same(word):
     root.core.births.adopt([engine_child(0)])
     root.happens(word)
     root.drains()
-    assert root.says(client) == [m.Members(ranks(), ranks(0), "no memory")]
+    assert root.says(client) == [m.Members(ranks(), ranks(0), "no memory", ranks(0))]
     assert len(root.does()) == 1

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from hiersched.core.effects import link_of
 from hiersched.core.membership import Membership, Neighbour
 from hiersched.core.orphans import Orphans
+from hiersched.core.replacements import ALWAYS, Replacements
 from hiersched.kernels import bitset
 from tests.core.neighbours import scheduler
 from tests.core.transcript import engine_child, scheduler_child
@@ -13,7 +15,7 @@ from tests.core.transcript import engine_child, scheduler_child
 
 @pytest.fixture
 def orphans() -> Orphans:
-    return Orphans()
+    return Orphans(Replacements())
 
 
 @pytest.fixture
@@ -39,23 +41,32 @@ def test_what_nobody_holds_never_ran_if_all_engines_live(orphans, lost):
     assert ranks_of(gone) == {3}  # which had been reported as gone, and its tasks were settled
     for rank in (0, 1, 2):
         assert orphans.arrive(b"engine-%d" % rank) == (estate, 1 << rank)
-    assert (estate.sure, estate.awaited, len(orphans), orphans.ranks) == (True, set(), 0, 0)
+    assert (estate.doubtful_before, estate.awaited, len(orphans), orphans.ranks) == (0, set(), 0, 0)
 
 
 def test_what_nobody_holds_may_have_run_if_an_engine_was_lost(orphans, lost):
     estate, _ = orphans.admit(lost, [engine_child(0), engine_child(1)], "killed")
-    assert not estate.sure
+    assert estate.doubtful_before == ALWAYS
+
+
+def test_what_was_sent_before_a_replacement_was_known_may_have_been_run_by_its_predecessor(orphans, lost):
+    orphans.replacements.note([(0, 7), (1, 7)])
+    known, unknown = engine_child(1, 7), engine_child(1, 8)
+    estate, _ = orphans.admit(lost, [engine_child(0), known, engine_child(2)], "killed")
+    assert estate.doubtful_before == orphans.replacements.epoch == 2
+    orphans.lose(link_of(known), [unknown])
+    assert estate.doubtful_before == ALWAYS
 
 
 def test_what_nobody_holds_may_have_run_if_there_is_nobody_to_ask(orphans):
     estate, gone = orphans.admit(scheduler(Membership(), 0, 4, set()), [], "killed")
-    assert (estate.sure, ranks_of(gone), estate.awaited) == (False, {0, 1, 2, 3}, set())
+    assert (estate.doubtful_before, ranks_of(gone), estate.awaited) == (ALWAYS, {0, 1, 2, 3}, set())
 
 
 def test_an_orphan_that_is_lost_answers_for_nobody_and_may_have_run_something(orphans, lost):
     estate, _ = orphans.admit(lost, [engine_child(rank) for rank in (0, 1, 2)], "killed")
     assert orphans.lose(b"engine-1") == (estate, 1 << 1)
-    assert (estate.sure, ranks_of(orphans.ranks)) == (False, {0, 2})
+    assert (estate.doubtful_before, ranks_of(orphans.ranks)) == (ALWAYS, {0, 2})
 
 
 def test_an_engine_that_was_not_known_to_be_there_brings_itself(orphans, lost):
@@ -69,9 +80,9 @@ def test_the_children_of_an_orphan_are_awaited_in_its_place(orphans, lost):
     estate, _ = orphans.admit(lost, [scheduler_child(0, 2, 2), scheduler_child(2, 4, 2)], "killed")
     assert orphans.lose(b"scheduler-2-0-2", [engine_child(0), engine_child(1)]) == (estate, 0)
     assert estate.awaited == {b"engine-0", b"engine-1", b"scheduler-2-2-4"}
-    assert (estate.sure, ranks_of(orphans.ranks)) == (True, {0, 1, 2})
+    assert (estate.doubtful_before, ranks_of(orphans.ranks)) == (0, {0, 1, 2})
     _, gone = orphans.lose(b"scheduler-2-2-4", [engine_child(3)])
-    assert (estate.sure, ranks_of(gone)) == (False, {2})
+    assert (estate.doubtful_before, ranks_of(gone)) == (ALWAYS, {2})
 
 
 def test_a_rank_is_held_by_the_orphan_that_it_is_below(orphans, lost):

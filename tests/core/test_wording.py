@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import pytest
 
-from hiersched.core.wording import ending_text, engines_text, number_of, tasks_text
+from hiersched.core.wording import ending_text, engines_text, name_of, tasks_text
 from hiersched.kernels import bitset
 from hiersched.protocol import messages as m
 
 
-def test_a_task_has_the_number_that_its_client_gave_it():
-    assert number_of((3 << m.SESSION_SHIFT) + 17) == 17
+def test_a_task_has_the_name_by_which_its_client_knows_it():
+    assert name_of((3 << m.SESSION_SHIFT) + 17) == "3-17"
 
 
 @pytest.mark.parametrize(
     ("tasks", "text"),
     [
-        ([(1 << m.SESSION_SHIFT) + 4], "task 4"),
-        ([4, 5], "tasks 4 and 5"),
-        ([4, 5, 9], "tasks 4, 5 and 9"),
-        (list(range(1, 41)), "tasks 1, 2, 3, 4, 5, 6, 7, 8, ... (40 in all)"),
+        ([(1 << m.SESSION_SHIFT) + 4], "task 1-4"),
+        ([4, 5], "tasks 0-4 and 0-5"),
+        ([4, 5, 9], "tasks 0-4, 0-5 and 0-9"),
+        (list(range(1, 41)), "tasks 0-1, 0-2, 0-3, 0-4, 0-5, 0-6, 0-7, 0-8, ... (40 in all)"),
     ],
 )
-def test_tasks_are_named_by_their_numbers(tasks, text):
+def test_tasks_are_listed_by_their_names(tasks, text):
     assert tasks_text(tasks) == text
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from hiersched.core.replacements import ALWAYS
+from hiersched.core.wording import GOES_ON
 from hiersched.limits import RESULT_GIVEN_BYTES_MAX
 from hiersched.protocol import messages as m
 from tests.core.transcript import ranks, task
@@ -47,7 +49,7 @@ def test_what_an_orphan_holds_is_in_flight_there(orphaned):
 def test_what_nobody_holds_runs_first_if_it_surely_never_ran(orphaned):
     first, second = orphaned.engines(0, 1)
     orphaned.work.adopt(orphaned.lost, first, firsts(0))
-    orphaned.work.settle_lost(orphaned.lost, sure=True, reason="killed")
+    orphaned.work.settle_lost(orphaned.lost, doubtful_before=0, reason="killed")
     assert orphaned.hands_out() == {1: [1]}
     orphaned.ends(1, rank=1)
     assert orphaned.hands_out() == {1: [2]}
@@ -72,11 +74,25 @@ def test_the_answer_to_an_earlier_try_that_an_orphan_keeps_is_not_taken_for_that
 
 def test_what_nobody_holds_and_may_have_run_is_lost_and_costs_a_retry(orphaned):
     orphaned.engines(0, 1)
-    orphaned.work.settle_lost(orphaned.lost, sure=False, reason="killed")
+    orphaned.work.settle_lost(orphaned.lost, doubtful_before=ALWAYS, reason="killed")
     assert orphaned.hands_out() == {0: [0], 1: [1]}
     orphaned.ends(0, rank=0, code=m.ENGINE_LOST, payload=b"killed again")
     assert orphaned.hands_out() == {0: [2]}
     assert orphaned.tells() == [(0, m.ENGINE_LOST, "killed again")]
+
+
+def test_what_was_sent_since_a_replacement_was_known_runs_elsewhere_and_what_was_sent_before_is_in_doubt(root):
+    lost = root.scheduler(0, 2)
+    root.gets(task(0))
+    root.hands_out()
+    root.membership.replacements.note([(1, 7)])
+    root.gets(task(1))
+    assert root.hands_out() == {0: [1]}
+    root.membership.remove_child(lost.link)
+    root.engines(0, 1)
+    root.work.settle_lost(lost, doubtful_before=root.membership.replacements.epoch, reason="killed")
+    assert root.hands_out() == {0: [1]}
+    assert root.codes() == {0: m.ENGINE_LOST}
 
 
 def test_an_answer_by_the_lost_scheduler_is_late_when_its_orphan_answers_again(orphaned):
@@ -96,7 +112,7 @@ def test_tasks_that_were_withdrawn_meanwhile_are_withdrawn_from_the_orphan_or_ca
     (first,) = orphaned.engines(0)
     orphaned.work.adopt(orphaned.lost, first, firsts(0, 1, 3))
     assert orphaned.says() == [(first.link, m.Cancel([0])), (first.link, m.Cancel([1], running=True))]
-    orphaned.work.settle_lost(orphaned.lost, sure=True, reason="killed")
+    orphaned.work.settle_lost(orphaned.lost, doubtful_before=0, reason="killed")
     assert orphaned.codes() == {2: m.CANCELLED}
 
 
@@ -195,6 +211,15 @@ def test_why_says_where_a_task_is_and_what_it_waits_for(root):
     assert root.work.why(4) == ("waiting", busy + "engines 0-1, 5", 0b100011, None)
     assert root.work.why(5) == ("waiting", busy + "engine 5", 1 << 5, None)
     assert root.work.why(6) is None
+
+
+def test_why_says_that_a_task_does_not_let_itself_be_interrupted(root):
+    root.engines(5)
+    root.gets(task(1))
+    root.settles()
+    root.cancels(1, running=True)
+    _, text, _, _ = root.work.why(1)
+    assert text == f"it was sent to engine 5; {GOES_ON}"
 
 
 def test_why_says_that_there_is_no_engine(root):

@@ -86,6 +86,35 @@ def test_an_idle_tree_that_loses_all_its_schedulers_works_on(rc: Client) -> None
     assert rc.load_balanced_view().map_sync(errands.square, range(100)) == [number**2 for number in range(100)]
 
 
+@pytest.fixture
+def renewed() -> Iterator[Client]:
+    """The same eight engines, which are replaced when they end; number 3 has been."""
+    with Cluster(**DEEP, restart="always") as rc:
+        rc.shutdown(3, restart=True, block=True)
+        yield rc
+
+
+def test_an_engine_that_has_replaced_another_is_an_orphan_like_others(renewed: Client) -> None:
+    before = pids_of(renewed)
+    kill(schedulers_of(renewed)[2, 2, 4])
+    assert pids_of(renewed) == before
+    assert renewed.ids == list(range(8))
+    kill(schedulers_of(renewed)[1, 0, 4])
+    assert renewed.load_balanced_view().map_sync(errands.square, range(100)) == [number**2 for number in range(100)]
+
+
+def test_a_task_that_only_one_engine_may_run_waits_for_its_replacement(renewed: Client, gate: Gate) -> None:
+    only_there = renewed.load_balanced_view(targets=[2])
+    (before,) = renewed[[2]].apply_sync(os.getpid)
+    running = only_there.apply_async(errands.hold, str(gate), "unheard")
+    gate.wait_for(1)
+    waiting = only_there.apply_async(os.getpid)
+    kill(psutil.Process(before))
+    with pytest.raises(EngineLost):
+        running.get(DEADLINE_S)
+    assert waiting.get(DEADLINE_S) != before
+
+
 def test_calls_made_while_engines_have_no_scheduler_wait_for_them(rc: Client) -> None:
     """The engine cannot climb while it holds its interpreter, and lives: so the call is kept for it."""
     held = rc[0].apply_async(errands.hold_the_interpreter, 2.0)
