@@ -47,26 +47,26 @@ def runs_again(flight: Flight, result: m.Result, frames: Sequence[Frame], *, fai
 def outcome_of(flight: Flight, result: m.Result) -> m.Result:
     """How a task ends that does not run again: one that was withdrawn before it ran is cancelled."""
     if result.code in DID_NOT_RUN and flight.standing is not None and flight.standing.withdrawn:
-        return cancelled(flight.task.id)
+        return cancelled(flight.task.id, flight.task.attempt)
     return result
 
 
-def cancelled(task: m.TaskId) -> m.Result:
+def cancelled(task: m.TaskId, attempt: int = 0) -> m.Result:
     """The result of a task that was withdrawn before it started."""
-    return m.Result(task, m.NO_RANK, 0, m.CANCELLED, b"cancelled before it started", 0)
+    return m.Result(task, m.NO_RANK, 0, m.CANCELLED, b"cancelled before it started", 0, attempt)
 
 
 def last_word(flight: Flight) -> tuple[m.Result, Sequence[Frame]]:
     """How a task ends that no engine may run: as it failed last, if it ran at all."""
     task, standing = flight.task, flight.standing
     if standing is None or (standing.targets == ANY and standing.failure is None):
-        return m.Result(task.id, m.NO_RANK, 0, m.ENGINE_UNKNOWN, b"no engine is left", 0), ()
+        return m.Result(task.id, m.NO_RANK, 0, m.ENGINE_UNKNOWN, b"no engine is left", 0, task.attempt), ()
     if standing.failure is None:
         text = f"it may run on {engines_text(standing.targets)} only, and none of these is there"
-        return m.Result(task.id, m.NO_RANK, 0, m.ENGINE_UNKNOWN, text.encode(), 0), ()
+        return m.Result(task.id, m.NO_RANK, 0, m.ENGINE_UNKNOWN, text.encode(), 0, task.attempt), ()
     result, frames = standing.failure
     if result.code != m.UNMET:
         return result, frames
     text = f"no engine that it may run on has what it depends on; {engines_text(standing.ruled_out)} lacked it"
     said = result.payload.decode(errors="replace")
-    return m.Result(task.id, result.rank, 0, m.DEPENDENCY, f"{text}: {said}".encode(), 0), ()
+    return m.Result(task.id, result.rank, 0, m.DEPENDENCY, f"{text}: {said}".encode(), 0, task.attempt), ()

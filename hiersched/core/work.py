@@ -137,7 +137,8 @@ class Work:
         self._outbox.counts["tasks"] += len(tasks)
         if len(self.dispatcher.flights) + self.blocked + len(tasks) > _TASKS_MAX:
             for task in tasks:
-                self._end(link, task.id, m.REFUSED, "the scheduler holds as many tasks as it may")
+                refused = b"the scheduler holds as many tasks as it may"
+                self._answers_for(link).add(m.Result(task.id, m.NO_RANK, 0, m.REFUSED, refused, 0, task.attempt))
             return
         self._blobs.named(link, _digests_of(tasks))
         asking = [task.terms for task in tasks if task.terms is not None]
@@ -257,7 +258,7 @@ class Work:
         failed = child.members if is_engine else 0  # a scheduler's engines may live
         rank = child.first if is_engine else m.NO_RANK
         for flight in flights:
-            result = m.Result(flight.task.id, rank, 0, m.ENGINE_LOST, text, 0)
+            result = m.Result(flight.task.id, rank, 0, m.ENGINE_LOST, text, 0, flight.task.attempt)
             if self._goes_back(flight, result, (), failed):
                 again.append(flight)
             else:
@@ -296,7 +297,7 @@ class Work:
             if flight.epoch < doubtful_before:
                 doubtful.append(flight)
             elif flight.standing is not None and flight.standing.withdrawn:
-                self._answers_for(flight.owner).add(cancelled(flight.task.id))
+                self._answers_for(flight.owner).add(cancelled(flight.task.id, flight.task.attempt))
             else:
                 again.append(flight)
         self.dispatcher.put_back(again, self._alive)
@@ -308,10 +309,12 @@ class Work:
         """Withdraw what waits here; pass on the rest to where it is."""
         dependencies = self._dependencies.get(link)
         blocked = dependencies.withdraw(cancel.tasks) if dependencies is not None else ()
-        waiting = [flight.task.id for flight in self._withdraw(cancel.tasks, link, running=cancel.running)]
+        waiting = self._withdraw(cancel.tasks, link, running=cancel.running)
         answers = self._answers_for(link)
-        for task in (*blocked, *waiting):
+        for task in blocked:
             answers.add(cancelled(task))
+        for flight in waiting:
+            answers.add(cancelled(flight.task.id, flight.task.attempt))
 
     def forget_owner(self, link: Link) -> None:
         """A client is gone: what has not started never will, what runs is interrupted, and nobody wants the results."""

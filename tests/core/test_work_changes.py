@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from hiersched.core.replacements import ALWAYS
@@ -220,6 +221,24 @@ def test_why_says_that_a_task_does_not_let_itself_be_interrupted(root):
     root.cancels(1, running=True)
     _, text, _, _ = root.work.why(1)
     assert text == f"it was sent to engine 5; {GOES_ON}"
+
+
+def test_whatever_becomes_of_a_later_try_is_known_to_be_that_of_it():
+    leaf = WorkTranscript(is_root=False)
+    leaf.engines(0)
+    later = [msgspec.structs.replace(asking(number, targets=ranks(0)), attempt=2) for number in range(4)]
+    leaf.gets(*later)
+    assert leaf.hands_out() == {0: [0]}
+    leaf.cancels(3)
+    leaf.loses(leaf.membership.children[b"engine-0"])
+    results = leaf.results()
+    assert sorted((one.id, one.code) for one in results) == [
+        (0, m.ENGINE_LOST),
+        (1, m.ENGINE_UNKNOWN),
+        (2, m.ENGINE_UNKNOWN),
+        (3, m.CANCELLED),
+    ]
+    assert {one.attempt for one in results} == {2}
 
 
 def test_why_says_that_there_is_no_engine(root):

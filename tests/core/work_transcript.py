@@ -113,11 +113,15 @@ class WorkTranscript:
         """The same tasks as they were sent."""
         return [task for _, message in self.says() for task in message.tasks]
 
-    def tells(self) -> list[tuple[int, int, str]]:
-        """(task, code, payload) of the results told since the last look."""
+    def results(self) -> list[m.Result]:
+        """The results told since the last look."""
         self.settles()
         told, self._told = self._told, []
-        return [(result.id, result.code, result.payload.decode()) for result in told]
+        return told
+
+    def tells(self) -> list[tuple[int, int, str]]:
+        """(task, code, payload) of the same."""
+        return [(result.id, result.code, result.payload.decode()) for result in self.results()]
 
     def codes(self) -> dict[int, int]:
         """{task: code} of the same results. No task ends twice."""

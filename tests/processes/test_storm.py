@@ -18,7 +18,7 @@ import pytest
 from hiersched.client.client import Client
 from hiersched.client.cluster import Cluster
 from hiersched.client.results import AsyncResult
-from hiersched.errors import ClusterLost, EngineLost, UnknownEngine
+from hiersched.errors import AnswerLost, ClusterLost, EngineLost, UnknownEngine
 from hiersched.limits import RESTARTS_MAX
 from hiersched.runtime import connection
 from tests.patience import DEADLINE_S, until
@@ -94,7 +94,7 @@ class Storm:
             assert outcome == number or isinstance(outcome, EngineLost), outcome
         for call in self.calls:
             for outcome in call.get(DEADLINE_S, return_exceptions=True):
-                gone = isinstance(outcome, (EngineLost, UnknownEngine))  # the second if it was called too late
+                gone = isinstance(outcome, (EngineLost, AnswerLost, UnknownEngine))  # the last if it was called too late
                 assert outcome == "done" or gone, outcome
         runs = Counter(self.log.read_text().split()) if self.log.exists() else Counter()
         assert max(runs.values(), default=1) == 1, runs.most_common(3)
