@@ -56,10 +56,18 @@ class UnknownEngineSet(UserError, KeyError):
     __str__ = Exception.__str__  # not the quoted text of a KeyError
 
 
-class UnknownTask(UserError, KeyError):
-    """An id of a call or task that never was one, is of another session, or ended too long ago. Says which."""
+class UnknownTask(UserError, KeyError, IndexError):
+    """An id, or a place in the history, of a call or task that never was one, is of another session, or ended too long
+    ago. Says which, and names the latest there are.
+    """
 
     __str__ = Exception.__str__  # not the quoted text of a KeyError
+
+
+class UnknownSession(UserError, KeyError):
+    """The id of a session that does not exist. Names those that can be joined."""
+
+    __str__ = Exception.__str__  # KeyError would show the text quoted
 
 
 class ResultDropped(UnknownTask):
@@ -340,6 +348,10 @@ class ClusterLost(PeerError):
 
     errors: Mapping[int, Exception] = MappingProxyType({})
     results: Sequence[Any] | None = None
+
+
+class SessionTaken(ClusterLost):
+    """Another client has joined this client's session. The session goes on there."""
 
 
 class StartError(PeerError):

@@ -144,7 +144,7 @@ def test_a_cluster_that_does_not_answer_is_stopped_by_force() -> None:
     path = connection.path_of("stuck")
     found = connection.read(path)
     connection.write(path, msgspec.structs.replace(found, protocol=found.protocol + 1))
-    assert "install the same version" in refused("stop", "--cluster-id", "stuck")
+    assert "or kill it with --force" in refused("stop", "--cluster-id", "stuck")
     assert "is taken, choose another cluster_id" in refused("start", "-n", "1", "--cluster-id", "stuck")
     assert done("stop", "--cluster-id", "stuck", "--force") == "stopped stuck\n"
     assert not psutil.pid_exists(found.pid)

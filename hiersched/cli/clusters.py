@@ -8,6 +8,7 @@ import select
 import signal as signals
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from hiersched.cli.shown import console, counted, tree_text
@@ -16,7 +17,8 @@ from hiersched.client.client import Client
 from hiersched.client.cluster import Cluster
 from hiersched.client.controller import Controller
 from hiersched.client.engine_sets import ranges_of, ranks_in
-from hiersched.errors import UserError
+from hiersched.errors import ConnectionFileError, UserError
+from hiersched.protocol.framing import PROTOCOL_VERSION
 from hiersched.runtime import connection
 
 _TOLD_TO_END = (signals.SIGINT, signals.SIGTERM, signals.SIGHUP)
@@ -62,8 +64,19 @@ def stop(options: argparse.Namespace) -> None:
             Controller(connection.read_any(path)).kill()
             profiles.sweep(path)
         else:
-            Cluster.from_file(path).stop_cluster_sync()
+            _stop(path)
         console().print(f"stopped {path.stem}", markup=False)
+
+
+def _stop(path: Path) -> None:
+    """Have the cluster of this file end. Raises ConnectionFileError, which for one of another version says how to."""
+    speaks = connection.read_any(path).protocol
+    if speaks != PROTOCOL_VERSION:
+        raise ConnectionFileError(
+            f"{path} is of a cluster that speaks protocol version {speaks}, this side speaks {PROTOCOL_VERSION}: "
+            "stop it with the hiersched that started it, or kill it with --force"
+        )
+    Cluster.from_file(path).stop_cluster_sync()
 
 
 def engines(options: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hiersched.client.interrupts import Held
-from hiersched.client.map_run import Chunk, Follow, Pack
+from hiersched.client.map_run import Chunk, Follow, Pack, Watch, unwatched
 from hiersched.client.pump import deadline_of, left_of
 from hiersched.errors import TaskCancelled
 
@@ -233,7 +233,7 @@ class BalancedMap:
                 return self.done
         return True
 
-    def in_order(self, ends_at: float | None = None) -> Iterator[Chunk]:
+    def in_order(self, ends_at: float | None = None, watch: Watch = unwatched) -> Iterator[Chunk]:
         """The chunks in the order of the items, each once it is back.
 
         ends_at: by the monotonic clock; raises TimeoutError for a chunk that is not back by then. Raises `error` behind
@@ -248,7 +248,9 @@ class BalancedMap:
                     raise self.error
                 self._until(self._wait_for_oldest(ends_at))
             chunk = self.chunks[index]
-            self._until(self._wait_for(chunk, ends_at))
+            if not chunk.settled:
+                wait = partial(self._wait_for, chunk)
+                self._until(watch(lambda slice_s, wait=wait: wait(deadline_of(slice_s)), left_of(ends_at)))
             yield chunk
             index += 1
 
@@ -256,7 +258,7 @@ class BalancedMap:
         if not in_time:
             raise TimeoutError(f"map of {self.name}: {self.late()} in time")
 
-    def as_done(self, ends_at: float | None = None) -> Iterator[Chunk]:
+    def as_done(self, ends_at: float | None = None, watch: Watch = unwatched) -> Iterator[Chunk]:
         """The chunks as they come back. Raises `error` behind them where the map ended early.
 
         ends_at: by the monotonic clock; raises TimeoutError for a chunk that is not back by then.
@@ -265,7 +267,8 @@ class BalancedMap:
         while True:
             while index >= len(self._ended):
                 if not self.done:
-                    self._until(self._wait_for_any(lambda index=index: index < len(self._ended), ends_at))
+                    wait = partial(self.wait_until, lambda index=index: index < len(self._ended) or self.done)
+                    self._until(watch(wait, left_of(ends_at)))
                 elif self.error is not None:
                     raise self.error
                 else:

@@ -69,7 +69,10 @@ class LoadBalancedView(View):
         return self.session.dispatch_width() if self._ids is None else len(self._ids)
 
     def __repr__(self) -> str:
-        shown = f"{len(self)} engines" if self._ids is None else f"engines {describe_ids(self._ids)}"
+        count = len(self)
+        shown = f"{count} engine{'s' * (count != 1)}"
+        if self._ids is not None:
+            shown = f"engine{'s' * (count != 1)} {describe_ids(self._ids)}"
         return f"<{type(self).__name__} of {shown}>"
 
     # --- terms --------------------------------------------------------------------------------------------------------

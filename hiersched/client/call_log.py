@@ -10,7 +10,8 @@ from collections import deque
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from hiersched.client.names import name_of, part_ids, request_of
+from hiersched.client.names import calls_text, name_of, part_ids, request_of
+from hiersched.errors import UnknownTask
 from hiersched.limits import CALLS_RECALLED_MAX
 
 if TYPE_CHECKING:
@@ -47,10 +48,9 @@ class CallLog:
         return [name_of(request) for request in list(self._made)]
 
     def id_at(self, place: int) -> str:
-        """The id of one of the calls that are remembered, -1 the last. Raises IndexError."""
-        count = len(self._made)
-        if not -count <= place < count:
-            raise IndexError(f"there is no call {place}: this view remembers {count} calls")
+        """The id of one of the calls that are remembered, -1 the last. Raises UnknownTask."""
+        if not -len(self._made) <= place < len(self._made):
+            raise UnknownTask(f"there is no call {place}: {calls_text(self.ids(), 'this view')}")
         return name_of(self._made[place])
 
     def open_ids(self) -> set[str]:

@@ -56,13 +56,13 @@ class Channel:
         name: str | None = None,
         detached: bool = False,
         timeout_s: float = CONNECT_TIMEOUT_S,
-        opens: Callable[[Connection, str], Door] = RealDoor,
+        opens: Callable[..., Door] = RealDoor,
     ) -> None:
         self.id = name or uuid.uuid4().hex
         self.detached = detached or name is not None
         self.cluster = connection.cluster
         self._connection = connection
-        self._door = opens(connection, self.id)
+        self._door = opens(connection, self.id, joins=name is not None)
         self._link = self._door.link
         self._lock = threading.Lock()
         self._table = Requests()

@@ -44,7 +44,8 @@ class Client(EngineControl, Jobs, SaysWhatIsAbsent):
     of this process. timeout: seconds to wait for the root's answer. others: ipyparallel's url_file, which is
     connection_info; its context and debug, which are of no effect.
 
-    session: joins a session that was left, by its id; detached: begins one that outlives this client until it is
+    session: joins a detached session, by its id; a client that is still in it is told, and what it waits for ends with
+    SessionTaken. detached: begins one that outlives this client until it is
     forgotten. What such a session has submitted goes on without a client, and its answers are kept by the root.
 
         rc = Client()
@@ -53,8 +54,8 @@ class Client(EngineControl, Jobs, SaysWhatIsAbsent):
         rc.load_balanced_view()
 
     Raises ConnectionFileError for a file that is missing, stale, foreign or unreadable; NotAuthorised and
-    VersionMismatch if the root will not have this client; TypeError for arguments that do not exist, UserError for
-    those of ipyparallel's that have no meaning here.
+    VersionMismatch if the root will not have this client; UnknownSession if there is none to join; TypeError for
+    arguments that do not exist, UserError for those of ipyparallel's that have no meaning here.
     """
 
     _absent = CLIENT_NAMES
@@ -132,8 +133,8 @@ class Client(EngineControl, Jobs, SaysWhatIsAbsent):
 
     @property
     def ids(self) -> list[int]:
-        """Ids of the engines that are there now, ascending."""
-        return list(self.session.engine_ids())
+        """Ids of the engines that are there now, ascending; none once the client is closed."""
+        return [] if self.session.closed else list(self.session.engine_ids())
 
     @property
     def plan(self) -> TreePlan:

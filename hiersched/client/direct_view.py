@@ -17,6 +17,7 @@ from hiersched.client.results import AsyncResult
 from hiersched.client.targets import describe_ids, is_single, means_all, resolve_targets
 from hiersched.client.views import MapOptions, View, name_of
 from hiersched.data.namespace import pull, push
+from hiersched.limits import PROGRESS_AFTER_S
 
 if TYPE_CHECKING:
     from hiersched.client.balanced_view import LoadBalancedView
@@ -57,8 +58,9 @@ class DirectView(View):
         return len(self.session.engine_ids()) if self._ids is None else len(self._ids)
 
     def __repr__(self) -> str:
-        shown = "all" if self._ids is None else describe_ids(self._ids)
-        return f"<{type(self).__name__} of engine{'' if self._single else 's'} {shown}>"
+        if self._ids is None:
+            return f"<{type(self).__name__} of all engines>"
+        return f"<{type(self).__name__} of engine{'s' * (len(self._ids) > 1)} {describe_ids(self._ids)}>"
 
     def _chosen(self, targets: Any = None) -> tuple[tuple[int, ...], bool]:
         """The ids for one call, and whether its result is single. targets: instead of the view's own."""
@@ -79,9 +81,9 @@ class DirectView(View):
         session = self.session
         ids, single = self._chosen() if self._ids is None else (self._ids, self._single)
         pending = self._noted(session.call(ids, self._packed(f, args, kwargs), wake=False))
-        session.wait((pending,), None)
-        if pending.failed:
-            return AsyncResult(session, pending, name=name_of(f), single=single).get()  # raises
+        in_time = session.wait((pending,), None if single else PROGRESS_AFTER_S)
+        if not in_time or pending.failed:
+            return AsyncResult(session, pending, name=name_of(f), single=single).get()  # shows how far it is, or raises
         outcomes = pending.outcomes
         return outcomes[0].value if single else [outcome.value for outcome in outcomes]
 

@@ -31,7 +31,7 @@ class EngineSet:
         return len(self.ranks)
 
     def __repr__(self) -> str:
-        return f"<EngineSet({self.engine_set_id!r}): engines {ranges_of(self.ranks)}>"
+        return f"<EngineSet({self.engine_set_id!r}): engine{'s' * (self.n != 1)} {ranges_of(self.ranks)}>"
 
 
 class EngineSets(dict[str, EngineSet]):

@@ -84,6 +84,8 @@ class EngineVerbs(ABC):
     def scale_sync(self, n: int) -> list[int]:
         """Have `n` engines: start some, or stop the newest. The ids of those that are there then.
 
+        Engines that have died, and that nobody has replaced by then, leave the sets that they were in.
+
         Raises UserError for a negative number, TimeoutError if they do not come within `engine_timeout`.
         """
         check_count(n)
@@ -91,14 +93,17 @@ class EngineVerbs(ABC):
             raise UserError(f"a cluster cannot have {n} engines")
         with self._session() as session:
             self._await_starting(session)
-            present = session.engine_ids()
+            present = list(session.engine_ids())
+        dead = set(self.engines.ranks()).difference(present)
         if n > len(present):
             self.start_engines_sync(n - len(present))
         elif n < len(present):
             self._stop(present[n:])
         with self._session() as session:
             self._wait(session, lambda: session.dispatch_width() >= n, n)
-            return session.engine_ids()
+            present = list(session.engine_ids())
+        self._change_sets(lambda sets: sets.drop(dead.difference(present)))
+        return present
 
     # --- others in their place, and signals ---------------------------------------------------------------------------
 

@@ -109,7 +109,8 @@ class Inbox:
             rank = NOWHERE
         elif code == m.ENGINE_LOST:
             self.roster.forget(1 << rank, pending.submitted)
-        error = loss_error(code, rank, text)
+        bound = pending.terms is not None and bitset.from_wire(pending.terms.targets) != 0
+        error = loss_error(code, rank, text, names_engines=bound)
         if code == m.DEPENDENCY:
             error.__cause__ = self._bindings.cause_of(pending)
         pending.settle(rank, lost_outcome(error))

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from hiersched.client.call_future import CallFuture
 from hiersched.client.calls_by_id import MetadataById, ResultsById
-from hiersched.client.names import engine_of, name_of, part_ids, request_of
+from hiersched.client.names import calls_text, engine_of, is_name, name_of, part_ids, request_of
 from hiersched.client.pump import deadline_of, left_of
 from hiersched.client.records import described, meets
 from hiersched.client.results import AsyncResult, at_most
 from hiersched.client.selection import Selection, split_by
 from hiersched.client.targets import describe_ids, resolve_targets
+from hiersched.client.waits import wait_watched
 from hiersched.errors import UnknownTask, UserError, gist_of
 
 if TYPE_CHECKING:
@@ -103,14 +104,16 @@ class Jobs:
         return [(pending, place) for place in range(len(pending.outcomes))]
 
     def _id_of(self, job: Any) -> str:
-        """The id that stands for a call. Raises IndexError for a place where the history has none, TypeError."""
+        """The id that stands for a call. Raises UnknownTask for what is neither id nor place, TypeError."""
         if hasattr(job, "__index__"):
             history, place = self.history, index(job)
             if not -len(history) <= place < len(history):
-                raise IndexError(f"there is no call {place}: this client remembers {len(history)} calls")
+                raise UnknownTask(f"there is no call {place}: {calls_text(history)}")
             return history[place]
         if not isinstance(job, str):
             raise TypeError(f"a call is named by its AsyncResult, its id or its place in the history, not by {job!r}")
+        if not is_name(job):
+            raise UnknownTask(f"{job!r} is no id of a call; {calls_text(self.history)}")
         return job
 
     def _requests_of(self, jobs: Any) -> list[Pending]:
@@ -126,7 +129,7 @@ class Jobs:
         """
         timeout_s = at_most(timeout)
         if jobs is None:
-            return self.session.wait_all(timeout_s)
+            return wait_watched(self.session.wait, self.session.open_requests(), timeout_s)
         listed = list(jobs) if isinstance(jobs, Iterable) and not isinstance(jobs, (str, CallFuture)) else [jobs]
         ends_at = deadline_of(timeout_s)
         foreign, own = split_by(

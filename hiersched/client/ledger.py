@@ -78,12 +78,12 @@ class Ledger:
         """What to say about a request that is not open, and of which `end_of` knows nothing."""
         session, number, name = request >> SESSION_SHIFT, request & _NUMBER, name_of(request)
         if session != self.session:
-            return f"{name} is a request of session {session}, and this one is number {self.session}"
+            return f"{name} is a call of session {session}, and this one is number {self.session}"
         if 0 < number < self._first:
-            return f"request {name} ended so long ago that it is forgotten: {LEDGER_ENTRIES_MAX} are remembered"
+            return f"call {name} ended so long ago that it is forgotten: {LEDGER_ENTRIES_MAX} are remembered"
         if 0 < number < self._joined_at:
-            return f"request {name} ended before this client joined the session, and its answer was not kept"
-        return f"there is no request {name} in this session"
+            return f"call {name} ended before this client joined the session, and its answer was not kept"
+        return f"there is no call {name} in this session"
 
     def recent(self) -> list[TaskId]:
         """The last CALLS_RECALLED_MAX numbers that have ended, as ids, oldest first."""

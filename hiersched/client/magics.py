@@ -320,12 +320,12 @@ class DisplayedErrors(CompositeError, AlreadyDisplayedError):
 def _await(result: AsyncResult, progress_after: float) -> None:
     """Wait for a result, under a progress bar if it takes more than so many seconds; negative: under none."""
     if progress_after > 0:
-        result.wait(timeout=progress_after)
+        result.wait_unshown(progress_after)
     if not result.done():
         if progress_after >= 0:
             result.wait_interactive()
         else:
-            result.wait()
+            result.wait_unshown()
 
 
 def _shown(result: AsyncResult, groupby: str) -> None:

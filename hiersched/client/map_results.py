@@ -44,10 +44,10 @@ class AsyncMapResult(AsyncResult):
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 
-    def wait_until_done(self, timeout_s: float | None) -> bool:
+    def _block(self, timeout_s: float | None) -> bool:
         return self._run.wait(timeout_s)
 
-    def _wait_until(self, condition: Callable[[], bool], timeout_s: float | None) -> bool:
+    def _block_until(self, condition: Callable[[], bool], timeout_s: float | None) -> bool:
         return self._run.wait_until(condition, timeout_s)
 
     def _some_failed(self) -> bool:
@@ -164,8 +164,14 @@ class AsyncMapResult(AsyncResult):
 
     def __iter__(self) -> Iterator[Any]:
         """Results as soon as they are back, in the order of the items unless made with ordered=False."""
-        for chunk in self._run.in_order() if self._ordered else self._run.as_done():
+        for chunk in self._chunks():
             yield from chunk_values(chunk, return_exceptions=self._return_exceptions)
+
+    def _chunks(self, ends_at: float | None = None, *, ordered: bool | None = None) -> Iterator[Chunk]:
+        """The chunks as they are back."""
+        if self._ordered if ordered is None else ordered:
+            return self._run.in_order(ends_at, self._watched)
+        return self._run.as_done(ends_at, self._watched)
 
     def as_completed(
         self, timeout: float | None = None, return_exceptions: bool | None = None
@@ -176,7 +182,7 @@ class AsyncMapResult(AsyncResult):
         errors of items, do not raise them.
         """
         give = self._return_exceptions if return_exceptions is None else return_exceptions
-        for chunk in self._run.as_done(deadline_of(at_most(timeout))):
+        for chunk in self._chunks(deadline_of(at_most(timeout)), ordered=False):
             yield from enumerate(chunk_values(chunk, return_exceptions=give), chunk.start)
 
     def split(self) -> tuple[AsyncResult, ...]:

@@ -25,6 +25,7 @@ from hiersched.errors import RemoteError
 
 if TYPE_CHECKING:
     from hiersched.client.pending import Pending
+    from hiersched.client.progress import Wait
     from hiersched.client.session import Session
     from hiersched.data.outcomes import Outcome
     from hiersched.data.serialize import Packer
@@ -146,9 +147,9 @@ class MapRun(Protocol):
 
     def wait_until(self, condition: Callable[[], bool], timeout_s: float | None = None) -> bool: ...
 
-    def in_order(self) -> Iterator[Chunk]: ...
+    def in_order(self, ends_at: float | None = None, watch: Watch = ...) -> Iterator[Chunk]: ...
 
-    def as_done(self, ends_at: float | None = None) -> Iterator[Chunk]: ...
+    def as_done(self, ends_at: float | None = None, watch: Watch = ...) -> Iterator[Chunk]: ...
 
     def cancel(self, *, running: bool = False) -> None: ...
 
@@ -156,6 +157,12 @@ class MapRun(Protocol):
 
 
 Follow = Callable[["Pending", list[int]], None]  # is told of a request, and of which of its parts
+Watch = Callable[["Wait", float | None], bool]  # what a wait gives, and perhaps shows how far it is
+
+
+def unwatched(wait: Wait, timeout_s: float | None) -> bool:
+    """The wait, and nothing shown."""
+    return wait(timeout_s)
 
 
 class DirectMap:
@@ -224,21 +231,24 @@ class DirectMap:
         """Block until chunks that are back have made `condition()` hold; False if it does not within `timeout_s`."""
         return condition() or self.session.wait_for_parts((self._pending,), condition, timeout_s)
 
-    def in_order(self) -> Iterator[Chunk]:
-        """The chunks by target, each once it is back."""
+    def in_order(self, ends_at: float | None = None, watch: Watch = unwatched) -> Iterator[Chunk]:
+        """The chunks by target, each once it is back. ends_at: as of `as_done`."""
         for chunk in self.chunks:
-            self.wait_until(lambda chunk=chunk: chunk.outcome is not None)
+            self._await_any([chunk], ends_at, watch)
             yield chunk
 
-    def as_done(self, ends_at: float | None = None) -> Iterator[Chunk]:
+    def as_done(self, ends_at: float | None = None, watch: Watch = unwatched) -> Iterator[Chunk]:
         """The chunks as they come back. ends_at: by the monotonic clock; raises TimeoutError for one that is late."""
         left = self.chunks
         while left:
-            back = partial(_any_back, left)
-            if not self.wait_until(back, left_of(ends_at)) and not back():
-                raise TimeoutError(f"map of {self.name}: {self.late()} in time")
+            self._await_any(left, ends_at, watch)
             ready, left = split_by(lambda chunk: chunk.outcome is not None, left)
             yield from ready
+
+    def _await_any(self, chunks: Sequence[Chunk], ends_at: float | None, watch: Watch) -> None:
+        back = partial(_any_back, chunks)
+        if not back() and not watch(partial(self.wait_until, back), left_of(ends_at)) and not back():
+            raise TimeoutError(f"map of {self.name}: {self.late()} in time")
 
     def cancel(self, *, running: bool = False) -> None:
         """Withdraw what has not started. running: interrupt what has."""

@@ -13,6 +13,7 @@ from hiersched.errors import UnknownTask
 from hiersched.protocol.messages import SESSION_SHIFT, TaskId
 
 _NAME = re.compile(r"(?P<session>\d+)-(?P<number>\d+)(:(?P<engine>\d+))?")
+_SHOWN_MAX = 8
 
 
 def part_ids(request: TaskId, targets: tuple[int, ...]) -> list[str]:
@@ -22,7 +23,7 @@ def part_ids(request: TaskId, targets: tuple[int, ...]) -> list[str]:
 
 
 def calls_text(names: Sequence[str], whose: str = "this session") -> str:
-    """Which calls there are: 'this session has 2 calls: 7-1, 7-2'. names: their ids, oldest first; long lists are cut."""
+    """Which calls there are: 'this session has 2 calls: 7-1, 7-2'. names: their ids, oldest first; of many the last."""
     if not names:
         return f"{whose} has no calls yet"
     shown = ", ".join(names[-_SHOWN_MAX:])

@@ -41,6 +41,6 @@ class Quorum:
 
 def needed_for(share: float, count: int) -> int:
     """How many of `count` make up the share. Raises ValueError for a share that is not above 0 and at most 1."""
-    if not 0 < share <= 1:
-        raise ValueError(f"a quorum is a share above 0 and at most 1, not {share}")
+    if not isinstance(share, (int, float)) or not 0 < share <= 1:
+        raise ValueError(f"a quorum is a share above 0 and at most 1, as 0.99, and not {share!r}")
     return ceil(round(share * count, 9))  # 0.07 * 100 is a little more than 7

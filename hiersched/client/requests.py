@@ -7,7 +7,7 @@ from typing import NamedTuple
 from weakref import ref
 
 from hiersched.client.ledger import Ledger
-from hiersched.client.names import name_of
+from hiersched.client.names import calls_text, name_of
 from hiersched.client.orders import Explanation
 from hiersched.client.pending import Pending
 from hiersched.errors import ResultDropped, UnknownTask
@@ -57,7 +57,7 @@ class Requests:
             return pending
         end = self.ledger.end_of(request)
         if end is None:
-            raise UnknownTask(self.ledger.why_unknown(request))
+            raise self._unknown(request)
         raise ResultDropped(
             f"{_how_it_ended(request, *end)}, and its result is gone: it lives as long as an AsyncResult"
         )
@@ -68,8 +68,12 @@ class Requests:
             return None
         end = self.ledger.end_of(request)
         if end is None:
-            raise UnknownTask(self.ledger.why_unknown(request))
+            raise self._unknown(request)
         return Explanation("done", _how_it_ended(request, *end), () if end[1] == NO_RANK else (end[1],))
+
+    def _unknown(self, request: TaskId) -> UnknownTask:
+        names = [name_of(known) for known in self.history()]
+        return UnknownTask(f"{self.ledger.why_unknown(request)}; {calls_text(names)}")
 
     def history(self) -> list[TaskId]:
         """The last requests, oldest first."""
@@ -112,4 +116,4 @@ class Record(NamedTuple):
 
 def _how_it_ended(request: TaskId, ok: bool, rank: int) -> str:
     where = "" if rank == NO_RANK else f" on engine {rank}"
-    return f"request {name_of(request)} has {'succeeded' if ok else 'failed'}{where}"
+    return f"call {name_of(request)} has {'succeeded' if ok else 'failed'}{where}"

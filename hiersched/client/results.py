@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from hiersched.client.display import show_outputs
-from hiersched.client.progress import Bar, here
+from hiersched.client.progress import Bar, Stage, Wait, here, watched
 from hiersched.client.pump import deadline_of, left_of
 from hiersched.client.quorum import Quorum, needed_for
 from hiersched.client.result_parts import ResultParts
@@ -61,6 +61,8 @@ class AsyncResult(ResultParts):
     def wait(self, timeout: float | None = -1, return_when: str | None = None) -> Any:
         """Block until every part has ended, at most `timeout` seconds (None or negative: for ever). True if so.
 
+        A wait for several parts that lasts shows a progress bar for that long, if somebody can see it. So do `get` and
+        iterating.
         return_when: FIRST_COMPLETED, FIRST_EXCEPTION or ALL_COMPLETED of concurrent.futures. Then gives two sets of
         AsyncResults, of the parts that have ended and of the others.
         """
@@ -85,8 +87,35 @@ class AsyncResult(ResultParts):
     def _some_failed(self) -> bool:
         return self._pending.failed
 
+    def wait_until_done(self, timeout_s: float | None) -> bool:
+        """Block until every part has ended, under a progress bar if it lasts. False if not within `timeout_s`."""
+        return self._pending.done or self._watched(self._block, timeout_s)
+
     def _wait_until(self, condition: Callable[[], bool], timeout_s: float | None) -> bool:
+        """Block until parts have made `condition()` hold, under a progress bar if it lasts. False if not in time."""
+        return condition() or self._watched(lambda slice_s: self._block_until(condition, slice_s), timeout_s)
+
+    def wait_unshown(self, timeout: float | None = -1) -> bool:
+        """`wait`, and no progress bar however long it lasts."""
+        return self._pending.done or self._block(at_most(timeout))
+
+    def _block(self, timeout_s: float | None) -> bool:
+        return super().wait_until_done(timeout_s)
+
+    def _block_until(self, condition: Callable[[], bool], timeout_s: float | None) -> bool:
         return condition() or self._session.wait_for_parts(self.requests(), condition, timeout_s)
+
+    def _watched(self, wait: Wait, timeout_s: float | None) -> bool:
+        """`wait(timeout_s)`, under a progress bar if it lasts and there are several parts."""
+        if len(self) < 2:
+            return wait(timeout_s)
+        return watched(wait, timeout_s, done=lambda: self.progress, bar=self._bar)
+
+    def _bar(self, stage: Stage) -> Bar:
+        """One that nobody has asked for. Where output is shown as it comes, it would stand in the middle of it."""
+        flows = any(request.listeners for request in self.requests())
+        where = Stage(None) if flows else stage
+        return Bar.at_once(len(self), self._unit, title=self._fname, going_s=self.elapsed, stage=where)
 
     def ready(self) -> bool:
         """Whether every part has ended."""
@@ -110,9 +139,9 @@ class AsyncResult(ResultParts):
         interval: seconds between two looks at it. widget: whether the bar is a widget; by default in notebooks.
         """
         condition = self._condition_of(return_when or ALL_COMPLETED)
-        with Bar(len(self), self._unit, title=self._fname, stage=here(widget)) as bar:
+        with Bar(len(self), self._unit, title=self._fname, going_s=self.elapsed, stage=here(widget)) as bar:
             return bar.wait(
-                lambda slice_s: self._wait_until(condition, slice_s),
+                lambda slice_s: self._block_until(condition, slice_s),
                 lambda: self.progress,
                 at_most(timeout),
                 period_s=interval,

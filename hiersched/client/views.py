@@ -20,6 +20,7 @@ from hiersched.client.pump import deadline_of, left_of
 from hiersched.client.remote_functions import ParallelFunction, RemoteFunction
 from hiersched.client.results import at_most
 from hiersched.client.targets import resolve_targets
+from hiersched.client.waits import wait_watched
 
 if TYPE_CHECKING:
     from hiersched.client.balanced_view import LoadBalancedView
@@ -220,7 +221,7 @@ class View(ABC):
             return self.client.wait(self._named(jobs), timeout)
         deadline = deadline_of(at_most(timeout))
         maps = all(run.wait(left_of(deadline)) for run in tuple(self._calls.maps))
-        return maps and self.session.wait(tuple(self._calls.open), left_of(deadline))
+        return maps and wait_watched(self.session.wait, tuple(self._calls.open), left_of(deadline))
 
     def get_result(self, indices_or_msg_ids: Any = None, block: bool | None = None, owner: bool = False) -> AsyncResult:
         """An AsyncResult of calls given by id or by their place in the view's history; by default of the last one."""

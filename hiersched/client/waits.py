@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from hiersched.client.pending import Listener, Pending
+from hiersched.client.progress import Bar, watched
 from hiersched.client.pump import Pump, deadline_of, left_of
 from hiersched.data.outputs import Output
 
@@ -100,6 +102,24 @@ class Waits:
                 if not pending.done:
                     pending.remove_done_callback(done.put)
         return True
+
+
+def wait_watched(wait: Callable[..., bool], pendings: Sequence[Pending], timeout_s: float | None) -> bool:
+    """`wait(pendings, timeout_s)`, until all are done, under a progress bar if it lasts and they are several."""
+    if len(pendings) < 2:
+        return wait(pendings, timeout_s)
+    return watched(
+        lambda slice_s: wait(pendings, slice_s),
+        timeout_s,
+        done=lambda: sum(pending.done for pending in pendings),
+        bar=lambda stage: Bar.at_once(
+            len(pendings),
+            "call",
+            title="wait",
+            going_s=time.time() - min(pending.submitted for pending in pendings),
+            stage=stage,
+        ),
+    )
 
 
 def _none_left(waiting: list[Pending]) -> bool:

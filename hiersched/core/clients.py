@@ -27,6 +27,9 @@ class Clients:
     def on_hello(self, link: Link, hello: m.Hello, now: float) -> None:
         """Take a client in, or say why not; tell it about the cluster, and about the session that it joins again."""
         core = self._core
+        if hello.joins:
+            self._make_room(link, hello, now)
+            return
         refusal = self._refusal(link, hello)
         if refusal is not None:
             core.refuse(link, refusal)
@@ -45,6 +48,21 @@ class Clients:
         core.outbox.send(link, m.Welcome(session.number, bitset.to_wire(known), facts))
         if again:
             core.work.on_rejoined(link, self.sessions.send_again(link))
+
+    def _make_room(self, asker: Link, hello: m.Hello, now: float) -> None:
+        """A client is about to join a session that has to exist. Whoever is in it now is told, and has left it."""
+        core = self._core
+        name = hello.uuid.encode()
+        refusal = self.sessions.reserve(name, now)
+        if refusal is not None:
+            core.refuse(asker, refusal)
+            return
+        if name in core.membership.clients:
+            text = f"another client has joined this session, process {hello.pid} on {hello.host}"
+            core.outbox.send(name, m.Refused("SessionTaken", text))
+            self.lose(name, stays=True)
+        core.outbox.send(asker, m.Bye("the session can be joined"))
+        core.outbox.add(Close(asker))
 
     def _refusal(self, link: Link, hello: m.Hello) -> m.Refused | None:
         if len(self._core.membership.clients) >= CLIENTS_MAX:

@@ -242,6 +242,8 @@ class SchedulerCore:
             return
         elif type(message) is m.Hello:
             handler = self._on_hello
+        elif self.clients.sessions.is_reserved(link, now):  # by the client that has just been sent away
+            return
         else:
             self.outbox.counts["unauthorised"] += 1
             self.outbox.send(link, m.Refused("NotAuthorised", "this link has not said hello; connect again"))

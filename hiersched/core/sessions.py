@@ -17,11 +17,13 @@ from hiersched.core.membership import Neighbour
 from hiersched.core.outbox import Outbox
 from hiersched.core.receipts import targets_of
 from hiersched.kernels import bitset
-from hiersched.limits import SESSION_ANSWERS_MAX, SESSION_BYTES_MAX, SESSIONS_DETACHED_MAX
+from hiersched.limits import CONNECT_TIMEOUT_S, SESSION_ANSWERS_MAX, SESSION_BYTES_MAX, SESSIONS_DETACHED_MAX
 from hiersched.protocol import messages as m
 from hiersched.protocol.framing import Frame, batches, split_frames
 
 _LOST = "its answer was dropped: the session had more than the root keeps for one that is detached"
+
+_NAMED_MAX = 8  # sessions, in an error
 
 _Answer = tuple[m.Result | m.Reply, Sequence[Frame], int]  # and its bytes
 _Said = tuple[m.Outputs, Sequence[Frame], int]
@@ -85,12 +87,15 @@ class Store:
 
 @dataclass(slots=True, eq=False)
 class Session:
-    """One client's. next: the counter of its next task; away: its client has left it."""
+    """One client's. next: the counter of its next task; away: its client has left it; reserved_until_s: for another one
+    that is about to join it.
+    """
 
     client: Neighbour
     number: int
     next: int = 1
     away: bool = False
+    reserved_until_s: float = 0.0
     store: Store | None = None
 
 
@@ -110,6 +115,25 @@ class Sessions:
             return m.Refused("CapacityError", f"the root keeps {SESSIONS_DETACHED_MAX} detached sessions already")
         return None
 
+    def reserve(self, name: Link, now: float) -> m.Refused | None:
+        """Somebody is about to join the session of this name, and nobody else for a while. Why not, if it cannot be."""
+        session = self.sessions.get(name)
+        if session is not None and session.store is not None:
+            if self.is_reserved(name, now):
+                return m.Refused("SessionTaken", "another client is about to join this session")
+            session.reserved_until_s = now + CONNECT_TIMEOUT_S
+            return None
+        known = [link.decode(errors="replace") for link, one in self.sessions.items() if one.store is not None]
+        shown = ", ".join(known[-_NAMED_MAX:]) or "there are none"
+        text = f"there is no session {name.decode()!r} that outlives its client; those that do: {shown}"
+        more = f", and {len(known) - _NAMED_MAX} others" if len(known) > _NAMED_MAX else ""
+        return m.Refused("UnknownSession", text + more)
+
+    def is_reserved(self, name: Link, now: float) -> bool:
+        """Whether somebody is about to join the session of this name."""
+        session = self.sessions.get(name)
+        return session is not None and now < session.reserved_until_s
+
     def enter(self, client: Neighbour, *, detached: bool) -> Session:
         """A client comes: to its own session, new, or left before."""
         session = self.sessions.get(client.link)
@@ -118,6 +142,7 @@ class Sessions:
             session = self.sessions[client.link] = Session(client, self._count)
         session.client = client
         session.away = False
+        session.reserved_until_s = 0.0
         if detached and session.store is None:
             session.store = Store()
         return session

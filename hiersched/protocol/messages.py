@@ -66,7 +66,8 @@ class Hello(msgspec.Struct, array_like=True, tag=1, frozen=True):
 
     holds: of a child whose former parent is gone, the calls and tasks that it has or whose answers it keeps; shares: of
     a scheduler, the ranks that it was asked for by each of these calls.
-    detached: of a client, whether its session outlives it. A client of the same uuid joins that session again.
+    detached: of a client, whether its session outlives it. A client of the same uuid joins that session again. joins:
+    it is about to, over another link than this one: whoever is in that session now has to leave it.
     """
 
     cluster: str
@@ -80,6 +81,7 @@ class Hello(msgspec.Struct, array_like=True, tag=1, frozen=True):
     holds: list[Try] = []
     detached: bool = False
     shares: list[tuple[TaskId, Ranks]] = []
+    joins: bool = False
 
 
 class Welcome(msgspec.Struct, array_like=True, tag=2, frozen=True):
@@ -103,7 +105,9 @@ class Refused(msgspec.Struct, array_like=True, tag=3, frozen=True):
 
 
 class Bye(msgspec.Struct, array_like=True, tag=4, frozen=True):
-    """The sender leaves of its own will. stays: of a client, whether its detached session goes on without it."""
+    """The sender leaves of its own will, or has answered a hello that `joins`. stays: of a client, whether its detached
+    session goes on without it.
+    """
 
     reason: str
     stays: bool = False

@@ -76,7 +76,7 @@ class FakeRoot:
 
     # --- as a door ----------------------------------------------------------------------------------------------------
 
-    def open(self, connection: Any, name: str) -> FakeRoot:
+    def open(self, connection: Any, name: str, *, joins: bool = False) -> FakeRoot:
         self._name = name
         return self
 

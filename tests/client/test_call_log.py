@@ -43,7 +43,7 @@ def test_calls_are_found_by_their_place():
         log.note(Pending(request, (0, 1)))
     assert [log.id_at(-1), log.id_at(0)] == ["0-7", "0-5"]
     for place in (3, -4):
-        with pytest.raises(IndexError, match=f"no call {place}: this view remembers 3 calls"):
+        with pytest.raises(IndexError, match=f"no call {place}: this view has 3 calls: "):
             log.id_at(place)
 
 

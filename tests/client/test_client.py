@@ -145,14 +145,14 @@ def test_why_a_task_has_not_ended_is_explained(rc, root):
     assert answering(root, lambda: rc.why([call.msg_ids[0]]), m.Why, because)[0].state == "waiting"
     root.end_task(request_of(task), rank=2)
     task.wait(DEADLINE_S)
-    assert str(rc.why(task)) == f"done: request {task.msg_ids[0]} has succeeded on engine 2"
+    assert str(rc.why(task)) == f"done: call {task.msg_ids[0]} has succeeded on engine 2"
 
 
 def test_of_a_task_that_has_failed_the_error_is_told(rc, root):
     task = made(rc)
     root.fail_task(request_of(task), ValueError("no such number"), rank=1)
     task.wait(DEADLINE_S)
-    assert rc.why(task).text == f"request {task.msg_ids[0]} has failed on engine 1, ValueError: no such number"
+    assert rc.why(task).text == f"call {task.msg_ids[0]} has failed on engine 1, ValueError: no such number"
 
 
 @pytest.mark.parametrize("ask", ["why", "get_result", "abort"])
@@ -160,8 +160,18 @@ def test_what_names_no_call_is_told_how_calls_are_named(rc, root, ask):
     made(rc)
     with pytest.raises(TypeError, match="a call is named by its AsyncResult, its id or its place in the history, not"):
         getattr(rc, ask)(1.5)
-    with pytest.raises(IndexError, match="there is no call 7: this client remembers 1 calls"):
+    with pytest.raises(UnknownTask, match="there is no call 7: this session has 1 call: "):
         getattr(rc, ask)(7)
+    with pytest.raises(UnknownTask, match="'nonsense' is no id of a call; this session has 1 call: "):
+        getattr(rc, ask)("nonsense")
+    with pytest.raises(UnknownTask, match=r"no call .*-4242 in this session; this session has 1 call: "):
+        getattr(rc, ask)(f"{SESSION}-4242")
+
+
+def test_a_closed_client_knows_no_engines(rc):
+    assert rc.ids
+    rc.close()
+    assert (rc.ids, len(rc)) == ([], 0)
 
 
 def test_nothing_that_runs_is_purged(rc, root):

@@ -102,7 +102,7 @@ def test_a_cluster_without_engines_is_refused():
 
 
 def test_a_view_describes_itself(client, view):
-    assert repr(view) == "<DirectView of engines all>"
+    assert repr(view) == "<DirectView of all engines>"
     assert repr(DirectView(client, [0, 1, 2])) == "<DirectView of engines 0-2>"
     assert repr(DirectView(client, 2)) == "<DirectView of engine 2>"
 

@@ -183,6 +183,13 @@ def test_scaling_starts_some_or_stops_the_newest(cluster: Held, session: LocalSe
 # --- others in their place, and signals -------------------------------------------------------------------------------
 
 
+def test_the_dead_leave_their_set_when_the_cluster_is_scaled(cluster: Held, session: LocalSession, path: Path) -> None:
+    session.present.remove(0)
+    assert cluster.scale_sync(2) == [1, 2]
+    ((_, first), (_, second)) = connection.read(path).sets.items()
+    assert (first, second) == ("1", "2")
+
+
 def test_a_restart_waits_for_the_new_ones(cluster: Held, session: LocalSession) -> None:
     cluster.restart_engines_sync("first")
     cluster.restart_engine_sync(1)

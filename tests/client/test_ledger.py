@@ -45,13 +45,13 @@ def test_what_never_was_has_no_end(book):
     book.note(id_of(1), 0, 1.5, ok=True)
     assert book.end_of(id_of(99)) is None
     assert book.end_of(id_of(0)) is None
-    assert "there is no request" in book.why_unknown(id_of(99))
+    assert "there is no call" in book.why_unknown(id_of(99))
 
 
 def test_another_sessions_requests_are_none_of_ours(book):
     book.note(id_of(1), 0, 1.5, ok=True)
     assert book.end_of(id_of(1, session=4)) is None
-    assert "4-1 is a request of session 4, and this one is number 5" in book.why_unknown(id_of(1, session=4))
+    assert "4-1 is a call of session 4, and this one is number 5" in book.why_unknown(id_of(1, session=4))
 
 
 def test_of_a_session_that_is_joined_the_latest_requests_are_remembered(book, monkeypatch):

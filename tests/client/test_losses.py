@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hiersched.client.losses import NOWHERE, loss_error
-from hiersched.errors import CompositeError, EngineLost, ProtocolError, TaskCancelled, UnknownEngine
+from hiersched.errors import CompositeError, EngineLost, NoEngines, ProtocolError, TaskCancelled, UnknownEngine
 from hiersched.protocol import messages as m
 
 
@@ -31,3 +31,9 @@ def test_other_ends_say_what_the_scheduler_said():
 
 def test_an_unknown_code_is_told():
     assert isinstance(loss_error(99, 0, "what?"), ProtocolError)
+
+
+def test_a_task_that_names_no_engine_finds_none():
+    free = loss_error(m.ENGINE_UNKNOWN, NOWHERE, "no engine is left", names_engines=False)
+    assert (type(free), str(free)) == (NoEngines, "no engine is left: start some, or wait until they have registered")
+    assert type(loss_error(m.ENGINE_UNKNOWN, NOWHERE, "it may run on engine 3 only")) is UnknownEngine

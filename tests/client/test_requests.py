@@ -49,10 +49,10 @@ def test_what_is_held_is_found(table):
 @pytest.mark.parametrize(("ok", "how"), [(True, "succeeded"), (False, "failed")])
 def test_what_nobody_holds_is_gone_and_how_it_ended_is_known(table, ok, how):
     request = ended(table, 1, ok=ok).id
-    with pytest.raises(ResultDropped, match=f"request 7-1 has {how} on engine 3, and its result is gone"):
+    with pytest.raises(ResultDropped, match=f"call 7-1 has {how} on engine 3, and its result is gone"):
         table.get(request)
-    assert table.explain(request).text == f"request 7-1 has {how} on engine 3"
-    with pytest.raises(UnknownTask, match="there is no request 7-2"):
+    assert table.explain(request).text == f"call 7-1 has {how} on engine 3"
+    with pytest.raises(UnknownTask, match="there is no call 7-2"):
         table.get(request + 1)
 
 
@@ -60,7 +60,7 @@ def test_what_ended_nowhere_says_no_engine(table):
     request = begun(table, 1).id
     table.open[request].settle(NOWHERE, lost_outcome(TaskCancelled("cancelled before it was sent")))
     table.end(table.open[request])
-    assert table.explain(request) == Explanation("done", "request 7-1 has failed")
+    assert table.explain(request) == Explanation("done", "call 7-1 has failed")
     assert table.ledger.end_of(request) == (False, NO_RANK)
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
 
+from hiersched.client import progress
 from hiersched.client.direct_view import DirectView
 from hiersched.client.progress import Stage
 from hiersched.client.results import AsyncResult
@@ -379,10 +382,11 @@ class Bars:
         self.drawn: list[int] = []
         self.asked: list[object] = []
         self.now_s = 0.0
+        self.on_update: Callable[[], object] = bool  # nothing
 
     def here(self, widget: bool | None = None) -> Stage:
         self.asked.append(widget)
-        return Stage(lambda total, unit, title: self, self.clock)
+        return Stage(lambda course: self, self.clock)
 
     def clock(self) -> float:
         self.now_s += PROGRESS_AFTER_S
@@ -390,6 +394,7 @@ class Bars:
 
     def update(self, n: int) -> None:
         self.drawn.append(n)
+        self.on_update()
 
     def close(self) -> None:
         pass
@@ -418,6 +423,41 @@ def test_waiting_interactively_may_end_with_the_first_error(session, client, ran
     session.hold(2, 3)
     assert result.wait_interactive(return_when=concurrent.futures.FIRST_EXCEPTION) is True
     assert not result.done()
+
+
+def test_every_wait_for_several_parts_is_shown_when_it_lasts(session, view, ranked, bars, monkeypatch):
+    monkeypatch.setattr(progress, "here", bars.here)
+    session.hold(0)
+    late = view.apply_async(abs, -3)
+    waits = {
+        "get": lambda: late.get(5.0),
+        "wait": lambda: late.wait(5.0),
+        "quorum": lambda: late.quorum(1.0, 5.0),
+        "as_completed": lambda: list(late.as_completed(5.0)),
+        "iteration": lambda: next(iter(late)),
+    }
+    iteration = waits.pop("iteration")
+    for name, wait in waits.items():
+        bars.drawn.clear()
+        with contextlib.suppress(TimeoutError):
+            wait()
+        assert sum(bars.drawn) == 3, name
+    bars.drawn.clear()
+    assert not late.wait_unshown(5.0)
+    with late.stream_output(), pytest.raises(TimeoutError):  # a bar would stand in the middle of it
+        late.get(5.0)
+    assert bars.drawn == []
+    bars.on_update = session.release
+    assert iteration() == 3
+    assert sum(bars.drawn) >= 3
+
+
+def test_the_wait_for_one_answer_has_no_bar(session, client, bars, monkeypatch):
+    monkeypatch.setattr(progress, "here", bars.here)
+    session.hold(0)
+    with pytest.raises(TimeoutError):
+        DirectView(client, 0).apply_async(abs, -3).get(5.0)
+    assert bars.asked == []
 
 
 # --- parts and partial results ----------------------------------------------------------------------------------------
@@ -540,7 +580,7 @@ def test_a_quorum_that_is_not_reached_names_the_stragglers(session, ranked):
 
 
 def test_a_quorum_is_a_share(view):
-    for share in (0, 1.1, -1):
+    for share in (0, 1.1, -1, "x", None):
         with pytest.raises(ValueError, match="a quorum is a share"):
             view.apply_async(abs, -3).quorum(share)
 

@@ -21,6 +21,7 @@ from hiersched.errors import (
     EngineLost,
     NotAuthorised,
     ResultDropped,
+    SessionTaken,
     TaskCancelled,
     TaskInterrupted,
     UnknownEngine,
@@ -319,7 +320,7 @@ def test_a_result_that_nobody_holds_is_gone(session, root):
 
 
 @pytest.mark.parametrize(
-    ("request_id", "reason"), [(id_of(99), "there is no request"), (1 << m.SESSION_SHIFT | 1, "of session 1")]
+    ("request_id", "reason"), [(id_of(99), "there is no call"), (1 << m.SESSION_SHIFT | 1, "of session 1")]
 )
 def test_what_never_was_is_unknown(session, request_id, reason):
     for ask in (session.find, session.why, session.dependency):
@@ -429,6 +430,17 @@ def test_a_task_is_sent_even_if_another_thread_is_using_the_link(session, root):
         task = session.task(packed())
         assert tasks_out(root) == []
     until(lambda: tasks_out(root) == [task.id], "it is out")
+
+
+def test_a_session_that_another_client_joins_ends_here(root):
+    with session_with(root, detached=True) as session:
+        pending = session.call((0,), packed())
+        root.say(m.Refused("SessionTaken", "another client has joined this session"))
+        assert session.wait((pending,), DEADLINE_S)
+        assert type(pending.outcomes[0].error) is SessionTaken
+        with pytest.raises(SessionTaken, match="another client has joined"):
+            session.call((0,), packed())
+    assert m.Bye not in [type(message) for message, _ in root.link.sent]  # the session is another client's
 
 
 def test_a_session_that_is_joined_gives_the_answers_that_come_again():

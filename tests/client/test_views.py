@@ -74,7 +74,7 @@ def test_calls_are_named_by_their_place(client, view):
         ("get_result", (second,), {"block": False, "owner": False}),
         ("get_result", (result,), {"block": True, "owner": False}),
     ]
-    with pytest.raises(IndexError, match="no call 2: this view remembers 2 calls"):
+    with pytest.raises(IndexError, match="no call 2: this view has 2 calls: "):
         view.get_result(2)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from hiersched.core.effects import DOORBELL, Close, Signal
-from hiersched.limits import TASKS_IN_FLIGHT_PER_CLIENT_MAX
+from hiersched.limits import CONNECT_TIMEOUT_S, TASKS_IN_FLIGHT_PER_CLIENT_MAX
 from hiersched.protocol import messages as m
-from tests.core.transcript import FUNCTION, Transcript, answer, call, hello, joined, outputs, ranks, result, task
+from tests.core.transcript import FUNCTION, KEY, Transcript, answer, call, hello, joined, outputs, ranks, result, task
 
 SESSION = 1 << m.SESSION_SHIFT
 
@@ -117,6 +118,70 @@ def test_a_client_that_comes_again_before_it_is_known_to_be_gone_has_its_session
     root.hears(engine, answer(SESSION + 1, 0), b"zero")
     assert root.says(b"client") == [(answer(SESSION + 1, 0), b"zero")]
     root.says(engine)
+
+
+def asks_to_join(root: Transcript, session: str, *, key: str = KEY) -> m.Message:
+    """A client that is about to join a session says so. How it is answered."""
+    introduction = msgspec.structs.replace(hello("client", key=key), uuid=session, joins=True)
+    root.hears(b"asker", introduction)
+    (answer,) = root.says(b"asker")
+    return answer
+
+
+def test_who_is_in_a_session_that_another_joins_is_told(root, engine):
+    comes(root)
+    assert asks_to_join(root, "client") == m.Bye("the session can be joined")
+    assert [word.code for word in root.says(b"client")] == ["SessionTaken"]
+    assert root.does() == [Close(b"client"), Close(b"asker")]
+    assert comes(root).session == 1
+
+
+def test_a_session_that_was_left_can_be_joined_at_once_by_one(root):
+    comes(root)
+    root.loses(b"client")
+    assert asks_to_join(root, "client") == m.Bye("the session can be joined")
+    assert asks_to_join(root, "client").code == "SessionTaken"
+    root.passes(CONNECT_TIMEOUT_S)  # the first never came
+    assert asks_to_join(root, "client") == m.Bye("the session can be joined")
+    comes(root)
+    assert asks_to_join(root, "client") == m.Bye("the session can be joined")
+    assert [word.text for word in root.says(b"client")] == ["another client has joined this session, process 1 on here"]
+    assert root.does().count(Close(b"client")) == 2
+
+
+def test_what_a_client_says_that_had_to_leave_its_session_is_nobodys(root, engine):
+    comes(root)
+    asks_to_join(root, "client")
+    root.does(), root.says(b"client")
+    root.hears(b"client", call(SESSION + 1, 0))
+    assert root.says(b"client") == root.does() == root.says(engine) == []
+
+
+def test_a_session_that_does_not_outlive_its_client_cannot_be_joined(root):
+    comes(root, detached=False)
+    comes(root, b"other")
+    refused = asks_to_join(root, "client")
+    assert (refused.code, refused.text) == (
+        "UnknownSession",
+        "there is no session 'client' that outlives its client; those that do: other",
+    )
+    assert root.does() == [Close(b"asker")]
+    assert root.says(b"client") == []
+
+
+def test_the_sessions_that_can_be_joined_are_named_within_reason(root):
+    assert asks_to_join(root, "typo").text.endswith("those that do: there are none")
+    for number in range(10):
+        comes(root, b"session-%d" % number)
+    assert asks_to_join(root, "typo").text.endswith("session-8, session-9, and 2 others")
+    assert root.does() == [Close(b"asker")] * 2
+
+
+def test_who_has_not_the_key_sends_nobody_out_of_a_session(root):
+    comes(root)
+    assert asks_to_join(root, "client", key="guess").code == "NotAuthorised"
+    assert root.does() == [Close(b"asker")]
+    assert root.says(b"client") == []
 
 
 def test_an_ordinary_client_that_comes_again_begins_anew(root, engine):

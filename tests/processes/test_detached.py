@@ -10,7 +10,13 @@ import sys
 import pytest
 
 from hiersched.client.client import Client
-from hiersched.errors import CapacityError, ClusterLost, RemoteError, ResultDropped, UnknownTask
+from hiersched.errors import (
+    CapacityError,
+    ClusterLost,
+    RemoteError,
+    SessionTaken,
+    UnknownSession,
+)
 from hiersched.limits import SESSIONS_DETACHED_MAX
 from tests.patience import DEADLINE_S, until
 from tests.processes import errands
@@ -56,6 +62,26 @@ def test_answers_that_came_while_nobody_was_there_are_kept(rc: Client, gate: Gat
     joined(rc, first.session_id).forget()
 
 
+def test_who_is_in_a_session_that_another_joins_learns_it_at_once(flat_rc: Client, gate: Gate) -> None:
+    first = Client(cluster_id=flat_rc.cluster_id, detached=True)
+    call = first[0].apply_async(errands.hold, str(gate), "held")
+    gate.wait_for(1)
+    with joined(flat_rc, first.session_id) as second:
+        with pytest.raises(SessionTaken, match="another client has joined"):
+            call.get(DEADLINE_S)
+        first.close()
+        gate.open()
+        assert second.get_result(call.msg_ids[0]).get(DEADLINE_S) == "held"
+        second.forget()
+
+
+def test_a_session_that_does_not_exist_cannot_be_joined(flat_rc: Client) -> None:
+    with Client(cluster_id=flat_rc.cluster_id, detached=True) as detached:
+        with pytest.raises(UnknownSession, match=f"those that do: {detached.session_id}"):
+            joined(flat_rc, "typo")
+        detached.forget()
+
+
 def test_what_runs_is_seen_running_by_who_joins(flat_rc: Client, gate: Gate) -> None:
     first = Client(cluster_id=flat_rc.cluster_id, detached=True)
     call = first[0].apply_async(print_and_hold, str(gate), "before")
@@ -83,10 +109,8 @@ def test_what_is_withdrawn_with_a_forgotten_session_does_not_run(flat_rc: Client
     until(lambda: not any(queue["tasks"] for queue in _queues(flat_rc)), "the engines are free")
     assert len(gate.come()) == len(flat_rc)
     assert all(isinstance(task.exception(0), ClusterLost) for task in behind)
-    with joined(flat_rc, first.session_id) as another:  # of that name, and new
-        with pytest.raises((UnknownTask, ResultDropped)):
-            another.get_result(behind[0].msg_ids[0])
-        another.forget()
+    with pytest.raises(UnknownSession, match="there is no session"):
+        joined(flat_rc, first.session_id)
 
 
 def _queues(rc: Client) -> list[dict[str, int]]:

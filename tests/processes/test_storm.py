@@ -94,8 +94,8 @@ class Storm:
             assert outcome == number or isinstance(outcome, EngineLost), outcome
         for call in self.calls:
             for outcome in call.get(DEADLINE_S, return_exceptions=True):
-                gone = isinstance(outcome, (EngineLost, AnswerLost, UnknownEngine))  # the last if it was called too late
-                assert outcome == "done" or gone, outcome
+                # An answer is lost with an engine and its scheduler; an engine is unknown if it is called too late.
+                assert outcome == "done" or isinstance(outcome, (EngineLost, AnswerLost, UnknownEngine)), outcome
         runs = Counter(self.log.read_text().split()) if self.log.exists() else Counter()
         assert max(runs.values(), default=1) == 1, runs.most_common(3)
         until(lambda: len(self.rc.ids) == ENGINES, "every engine has been replaced")
