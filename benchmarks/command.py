@@ -39,6 +39,9 @@ def print_facts(console: Console) -> dict[str, str]:
 def main(questions: Sequence[Question], arguments: Sequence[str] | None = None) -> tuple[dict[str, str], list[Report]]:
     """Answer `questions` as the command line says; the machine's facts and the reports."""
     parser = argparse.ArgumentParser(description="Measure hiersched against its peers in the same run.")
+    if len(questions) > 1:
+        names = [question.__name__ for question in questions]
+        parser.add_argument("--only", action="append", choices=names, help="only this question; repeatable")
     parser.add_argument("--quick", action="store_true", help="few engines and rounds: a look, not a figure to quote")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there")
     parser.add_argument("--peer", action="append", choices=sorted(PEERS), help="only against this one; repeatable")
@@ -48,7 +51,8 @@ def main(questions: Sequence[Question], arguments: Sequence[str] | None = None) 
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     machine = print_facts(console)
     reports = []
-    for question in questions:
+    only = getattr(parsed, "only", None)
+    for question in [question for question in questions if only is None or question.__name__ in only]:
         load = os.getloadavg()[0]
         report = question(options)
         report.notes.append(f"Load average when this began: {load:.1f} on {machine['cores']} cores.")

@@ -14,7 +14,7 @@ from benchmarks.peer import OURS
 from benchmarks.report import Case, Report, Row, Target
 
 ENGINES = 8
-TASKS = 400
+TASKS = 1000
 SEED = 11
 SHAPE = 1.3  # of the distribution: a mean, but no variance
 SHORTEST_S, LONGEST_S = 0.01, 2.0

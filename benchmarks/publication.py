@@ -1,6 +1,7 @@
 """Where the results go: docs/benchmarks/ (results.json and the pictures) and docs/benchmarks.md.
 
-`python -m benchmarks.publication` draws the pictures again from results.json, without measuring.
+What was not measured this time stays as it was. `python -m benchmarks.publication` draws the pictures again from
+results.json, without measuring.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,8 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 DIRECTORY = DOCS / "benchmarks"
 RESULTS = DIRECTORY / "results.json"
 PAGE = DOCS / "benchmarks.md"
+
+_PART = "\n## "
 
 PREFACE = """# Benchmarks
 
@@ -27,18 +30,19 @@ def publish(machine: Mapping[str, str], reports: Sequence[Report]) -> None:
     DIRECTORY.mkdir(parents=True, exist_ok=True)
     write_results(machine, reports, RESULTS)
     draw_all(reports, DIRECTORY)
-    PAGE.write_text(page(machine, reports))
+    PAGE.write_text(page(machine, reports, PAGE.read_text() if PAGE.exists() else ""))
 
 
-def page(machine: Mapping[str, str], reports: Sequence[Report]) -> str:
-    """The Markdown page."""
+def page(machine: Mapping[str, str], reports: Sequence[Report], before: str = "") -> str:
+    """The Markdown page. before: as it was; its parts about other questions stay."""
     facts = ["| | |", "| --- | --- |", *[f"| {name} | {value} |" for name, value in machine.items()]]
-    parts = [PREFACE, "\n".join(facts) + "\n"]
+    _, *others = before.split(_PART)
+    parts = {part.partition("\n")[0]: part.rstrip("\n") + "\n" for part in others}
     for report in reports:
         heading, _, body = markdown(report).partition("\n")
-        picture = f"![{report.title}](benchmarks/{report.question}.png)"
-        parts.append(f"{heading}\n\n{picture}\n{body}")
-    return "\n".join(parts)
+        title = heading.removeprefix(_PART.strip()).strip()
+        parts[title] = f"{title}\n\n![{report.title}](benchmarks/{report.question}.png)\n{body}"
+    return "\n".join([PREFACE, "\n".join(facts), *[_PART + part.rstrip("\n") for part in parts.values()]]) + "\n"
 
 
 if __name__ == "__main__":

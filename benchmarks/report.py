@@ -209,18 +209,19 @@ def write_rows(rows: Sequence[Row], path: Path) -> None:
 
 
 def write_results(machine: Mapping[str, str], reports: Sequence[Report], path: Path) -> None:
-    """Write everything that a run has found as one JSON object."""
-    answers = [
-        {
+    """Write everything that a run has found as one JSON object. Answers to other questions that are there stay."""
+    answers = (
+        {answer["question"]: answer for answer in json.loads(path.read_text())["reports"]} if path.exists() else {}
+    )
+    for report in reports:
+        answers[report.question] = {
             "question": report.question,
             "title": report.title,
             "rows": [row.as_json() for row in report.rows],
             "missing": report.missing,
             "notes": report.notes,
         }
-        for report in reports
-    ]
-    path.write_text(json.dumps({"machine": dict(machine), "reports": answers}, indent=1) + "\n")
+    path.write_text(json.dumps({"machine": dict(machine), "reports": list(answers.values())}, indent=1) + "\n")
 
 
 def read_results(path: Path) -> list[Report]:

@@ -5,10 +5,12 @@ The shell is made once, before the engines fork; each engine gives it the transc
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import comm
@@ -17,7 +19,7 @@ from IPython.core import page
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.error import UsageError
-from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
 
 from hiersched.data.outputs import Clear, Comm, Shown
 from hiersched.data.tracebacks import format_traceback
@@ -25,6 +27,8 @@ from hiersched.nodes.transcript import Transcript
 
 _comms = comm.get_comm_manager  # before anybody could replace it
 _INLINE_BACKEND = "module://matplotlib_inline.backend_inline"  # figures are displayed, as in a notebook
+
+_ONLY_PARSE = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 
 _CELL_NUMBER = re.compile(r"(Cell(?:\s|\x1b\[[\d;]*m)*In ?\[)\d+(\])")  # and the colours between
 
@@ -120,6 +124,38 @@ class EngineShell(InteractiveShell):
 
         self.history_manager = HistoryManager(shell=self, parent=self, enabled=False)
         self.configurables.append(self.history_manager)
+
+    def run_cell(self, *args: Any, **kwargs: Any) -> ExecutionResult:
+        """Run a cell. What it showed and raised is not remembered here: the client has it."""
+        try:
+            return super().run_cell(*args, **kwargs)
+        finally:
+            for kept in ("outputs", "exceptions"):  # since IPython 9
+                getattr(self.history_manager, kept, {}).clear()
+
+    def _tee(self, channel: str) -> AbstractContextManager[None]:
+        """IPython would keep a copy of all that is printed, at a multiple of what printing costs."""
+        return nullcontext()
+
+    def transform_cell(self, raw_cell: str) -> str:
+        """The cell as Python. What is Python already is left alone: IPython's look at it costs more than running it."""
+        if self._is_python(raw_cell):
+            return raw_cell if raw_cell.endswith("\n") else f"{raw_cell}\n"
+        return super().transform_cell(raw_cell)
+
+    def should_run_async(self, raw_cell: str, **kwargs: Any) -> bool:
+        """Whether a cell awaits something at its top level: not if it does not say so."""
+        return ("await" in raw_cell or "async" in raw_cell) and bool(super().should_run_async(raw_cell, **kwargs))
+
+    def _is_python(self, cell: str) -> bool:
+        """Whether IPython would leave a cell alone too: no magic, no prompt that was pasted along, no magic's name."""
+        if self.input_transformers_post or cell[:1].isspace() or cell.startswith("In"):
+            return False
+        try:
+            body = compile(cell, "<cell>", "exec", _ONLY_PARSE).body
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return False
+        return not (len(body) == 1 and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Name))
 
     def enable_gui(self, gui: str | None = None) -> None:
         """Only figures that are displayed: engines have no screen. Raises UsageError for any toolkit."""

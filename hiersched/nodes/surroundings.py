@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import traceback
+from _signal import getsignal  # without the enumerations around it
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -53,7 +54,7 @@ class Surroundings:
     def restore(self) -> None:
         """Put back what code that ran for a while may have changed."""
         for number, handler in self._handlers.items():
-            if signal.getsignal(number) is not handler:
+            if getsignal(number) is not handler:
                 signal.signal(number, handler)
         if self._handlers and signal.pthread_sigmask(signal.SIG_BLOCK, ()) != self._mask:
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)

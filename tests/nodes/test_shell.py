@@ -5,6 +5,7 @@ from __future__ import annotations
 import comm
 import ipywidgets
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 
 from hiersched.data.comms import deliver_comm
 from hiersched.data.completion import complete
@@ -171,3 +172,60 @@ def test_names_of_the_engine_are_completed(
 def test_printed_text_is_no_display(screen: Screen) -> None:
     screen.transcript.write("stdout", "a")
     assert screen.outputs() == [Text("stdout", "a")]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "x = 1\nx + 1",
+        "pass\n",
+        'text = """\n%px is in here\n!ls\n"""',
+        "import asyncio\nawait asyncio.sleep(0)",
+        "x = {}",
+        "def f():\n    return 1\n\nf();",
+    ],
+)
+def test_python_is_run_as_ipython_would_run_it(screen: Screen, cell: str) -> None:
+    assert screen.shell.transform_cell(cell) == InteractiveShell.transform_cell(screen.shell, cell)
+    assert screen.run(cell) == []
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "%who",
+        "%%time\npass",
+        "len?",
+        "  x = 1",
+        "who",
+        "In [1]: x = 1",
+        ">>> x = 1",
+        "x = !echo y",
+        "x = %who_ls",
+        "if True:\n    %who",
+        "print 1",
+    ],
+)
+def test_what_only_ipython_understands_is_left_to_it(screen: Screen, cell: str) -> None:
+    assert screen.shell.transform_cell(cell) == InteractiveShell.transform_cell(screen.shell, cell)
+
+
+def test_the_users_own_transformers_see_every_cell(screen: Screen) -> None:
+    screen.shell.input_transformers_post.append(lambda lines: [line.replace("one", "1") for line in lines])
+    try:
+        screen.run("x = one")
+    finally:
+        screen.shell.input_transformers_post.clear()
+    assert screen.shell.user_ns["x"] == 1
+
+
+def test_a_cell_may_await(screen: Screen) -> None:
+    screen.run("import asyncio\nasync def late(): return 'late'\nx = await late()")
+    assert screen.shell.user_ns["x"] == "late"
+
+
+def test_the_shell_keeps_nothing_of_what_cells_have_shown(screen: Screen) -> None:
+    screen.shell.failure = None
+    for cell in ("print('printed')", "1 + 1", "1 / 0"):
+        screen.shell.run_cell(cell, store_history=True)
+    assert (dict(screen.shell.history_manager.outputs), dict(screen.shell.history_manager.exceptions)) == ({}, {})
