@@ -97,7 +97,7 @@ class Family:
         born = core.births.children.get(link)
         if born is not None and born.birth:
             doubtful_before = core.membership.replacements.doubtful_before(born)
-            core.membership.replacements.note([(born.first, born.birth)])
+            self._note_births([(born.first, born.birth)], ~self.joined)
         core.router.rebuild(core.membership.children.values())
         core.births.on_hello(link)
         self._note_expected()
@@ -119,14 +119,16 @@ class Family:
         """
         membership = self._core.membership
         child = membership.children[link]
+        here = child.members
         gone = bitset.from_wire(news.left) & child.reach
         if child.climbed:  # it lists all who are not there: only those we believe to be there are news
             child.climbed = False
             gone &= child.members
         joined, _ = membership.change(child, bitset.from_wire(news.joined), gone)
-        membership.replacements.note((rank, birth) for rank, birth in news.births if child.reach >> rank & 1)
         self._report_left(gone, news.reason)
         self.joined |= joined
+        births = [(rank, birth) for rank, birth in news.births if child.reach >> rank & 1]
+        self._note_births(births, here & ~gone)
         self._expected_below[link] = bitset.from_wire(news.expected) & child.reach
         self._note_expected()
 
@@ -241,6 +243,11 @@ class Family:
         """Those of `early` that are early no longer."""
         hellos = [(link, waiting[0].message) for link, waiting in self.early.items()]
         return [link for link, hello in hellos if type(hello) is m.Hello and not self._comes_early(link, hello)]
+
+    def _note_births(self, births: Sequence[tuple[m.Rank, int]], here: int) -> None:
+        """Engines are in the place of others. Of those that were `here`, the end was never told: tell it now."""
+        renewed = self._core.membership.replacements.note(births) & here & self._core.membership.members
+        self._report_left(renewed, "it was replaced")
 
     def _note_expected(self) -> None:
         """Tell who will come again, here or further down."""

@@ -24,12 +24,15 @@ class Replacements:
         self._births: dict[Rank, int] = {}
         self._since: dict[Rank, int] = {}  # epochs
 
-    def note(self, births: Iterable[tuple[Rank, int]]) -> None:
-        """These engines are there: (rank, birth)."""
+    def note(self, births: Iterable[tuple[Rank, int]]) -> int:
+        """These engines are there: (rank, birth). The ranks of which that is news, a bit set."""
+        news = 0
         for rank, birth in births:
             if self._births.get(rank) != birth:
                 self.epoch += 1
                 self._births[rank], self._since[rank] = birth, self.epoch
+                news |= 1 << rank
+        return news
 
     def among(self, ranks: int) -> list[tuple[Rank, int]]:
         """(rank, birth) of those of these ranks that are in the place of others."""

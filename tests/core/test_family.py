@@ -445,6 +445,29 @@ def test_an_engine_that_is_adopted_and_ends_is_replaced_by_whoever_adopted_it():
     assert [type(word) for word in root.says(another)] == [m.Tasks]
 
 
+def test_that_an_engine_was_replaced_is_told_even_if_its_scheduler_died_before_it_could_tell(root):
+    client, low = root.client(), root.scheduler(4, 6)
+    assert root.says(client) == [m.Members(ranks(4, 5), ranks(), "")]
+    root.loses(low, engine_child(4), engine_child(5, 7))
+    for orphan in (engine_child(4), engine_child(5, 7)):
+        root.adopted(orphan)
+    root.drains()
+    assert root.says(client) == [m.Members(ranks(5), ranks(5), "it was replaced", births=[(5, 7)])]
+    assert root.does() == [Close(low)]
+
+
+def test_that_engines_were_replaced_below_an_orphan_is_told_too(root):
+    client, low = root.client(), root.scheduler(0, 4)
+    assert len(root.says(client)) == 1
+    below = scheduler_child(0, 4, 2)
+    root.loses(low, below)
+    orphan = root.adopted(below)
+    root.hears(orphan, m.Members(ranks(0, 1, 2, 3), ranks(), "it left meanwhile", births=[(2, 7)]))
+    root.drains()
+    assert root.says(client) == [m.Members(ranks(2), ranks(2), "it was replaced", births=[(2, 7)])]
+    assert root.does() == [Close(low)]
+
+
 def test_an_engine_that_ends_together_with_its_scheduler_is_replaced():
     root = Transcript(0, 8, restarts=True)
     root.core.births.adopt([scheduler_child(0, 2)])

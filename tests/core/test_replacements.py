@@ -26,8 +26,8 @@ def test_everything_is_in_doubt_until_a_replacement_is_known(replacements):
 
 
 def test_what_is_told_again_is_no_news(replacements):
-    replacements.note([(3, 7), (4, 7)])
-    replacements.note([(3, 7)])
+    assert replacements.note([(3, 7), (4, 7)]) == 0b11000
+    assert replacements.note([(3, 7)]) == 0
     assert (replacements.epoch, replacements.doubtful_before(engine_child(3, 7))) == (2, 1)
 
 

@@ -5,6 +5,7 @@ Drawn from a seed: which work is under way, who is killed, and when. CI runs a s
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -78,7 +79,8 @@ class Storm:
             if names:
                 name = self.rng.choice(names)
                 self.killed[name] += 1
-                engines[name].kill()
+                with contextlib.suppress(psutil.NoSuchProcess):  # it has just been lost with another
+                    engines[name].kill()
 
     def _strike_client(self) -> None:
         command = [sys.executable, "-c", CLIENT, self.rc.cluster_id]
