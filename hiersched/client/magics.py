@@ -337,6 +337,8 @@ def _shown(result: AsyncResult, groupby: str) -> None:
 
 def _raise_errors(result: AsyncResult, *, displayed: bool) -> None:
     """Raise what the engines raised; in short where it was shown as it came."""
+    if result.successful():  # nobody asks for the replies, which would have to be unpacked
+        return
     try:
         result.get()
     except CompositeError as error:

@@ -12,6 +12,7 @@ engine; lines of source that only the client has (a notebook's cells) are filled
 from __future__ import annotations
 
 import os
+import pickle
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
@@ -20,7 +21,7 @@ import msgspec
 
 from hiersched.data.culprits import explain
 from hiersched.data.outputs import MimeBundle, Output, displayed, printed_text
-from hiersched.data.pickles import Buffer, Pickled, dump, dump_whole, load
+from hiersched.data.pickles import PROTOCOL, Buffer, Pickled, dump, dump_whole, load
 from hiersched.data.reports import Failure, Report, pack_failure, pack_printed, read_report, remote_error
 from hiersched.data.tracebacks import format_traceback
 from hiersched.errors import HierschedError, PackError, ProtocolError, RemoteError, UnmetDependency
@@ -188,17 +189,18 @@ class Outcome:
 
 
 def pack_outcome_value(
-    value: Any, *, started: float, ended: float, printed: Sequence[msgspec.Raw] = ()
+    value: Any, *, started: float, ended: float, printed: Sequence[msgspec.Raw] = (), plain: bool = False
 ) -> PackedOutcome:
     """The outcome of a call that returned `value`; of one that failed if `value` cannot travel: PackError says why.
 
-    printed: what it printed and displayed, each as `outputs.pack_output` gives it.
+    printed: what it printed and displayed, each as `outputs.pack_output` gives it. plain: `value` has nothing of the
+    user's in it.
     """
     reports = [pack_printed(printed)] if printed else ()
     if value is None:
         return PackedOutcome([_encode(_Head(started, ended, os.getpid(), b"", (), 0, False, len(reports)))], reports)
     try:
-        pickled = dump(value)
+        pickled = Pickled(pickle.dumps(value, PROTOCOL)) if plain else dump(value)
         for buffer in pickled.large:
             if len(buffer) > FRAME_BYTES_MAX:
                 raise PackError(

@@ -74,19 +74,20 @@ class Lanes:
         unshown = ran.error_before_exec or ran.error_in_exec  # of those that IPython prints without a traceback
         if unshown is not None:
             return self._failed(unshown, started)
-        return self._succeeded(CellReply(shell.execution_count - 1, shell.result), started)
+        reply = CellReply(shell.execution_count - 1, shell.result)
+        return self._succeeded(reply, started, plain=shell.result is None)
 
     def failed(self, error: BaseException) -> PackedOutcome:
         """The outcome of code that failed when it had just ended: it was interrupted, or its result is too large."""
         return self._failed(error, time.time())
 
-    def _succeeded(self, value: Any, started: float) -> PackedOutcome:
+    def _succeeded(self, value: Any, started: float, *, plain: bool = False) -> PackedOutcome:
         self._put_back(None)
         if not self.transcript.used:
-            return pack_outcome_value(value, started=started, ended=time.time())
+            return pack_outcome_value(value, started=started, ended=time.time(), plain=plain)
         printed = self.transcript.finish()
         try:
-            return pack_outcome_value(value, started=started, ended=time.time(), printed=printed)
+            return pack_outcome_value(value, started=started, ended=time.time(), printed=printed, plain=plain)
         except BaseException:  # an interrupt
             self.transcript.put_back(printed)
             raise

@@ -16,10 +16,12 @@ from typing import Any
 import comm
 import comm.base_comm
 from IPython.core import page
+from IPython.core.compilerop import CachingCompiler
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
+from traitlets import Type
 
 from hiersched.data.outputs import Clear, Comm, Shown
 from hiersched.data.tracebacks import format_traceback
@@ -87,11 +89,26 @@ class EngineComm(comm.base_comm.BaseComm):
         self.transcript.add(Comm(msg_type, content, metadata or {}, [bytes(buffer) for buffer in buffers or ()]))
 
 
+class _Compiler(CachingCompiler):
+    """parsed: a cell and its tree, which need not be parsed again."""
+
+    parsed: tuple[str, ast.Module] | None = None
+
+    def ast_parse(self, source: str, filename: str = "<unknown>", symbol: str = "exec") -> ast.Module:
+        """The tree of a cell."""
+        parsed, self.parsed = self.parsed, None
+        if parsed is not None and symbol == "exec" and source in (parsed[0], f"{parsed[0]}\n"):
+            return parsed[1]
+        return super().ast_parse(source, filename, symbol)
+
+
 class EngineShell(InteractiveShell):
     """IPython without a terminal: all that a cell shows is kept.
 
     result: the last expression of the cell that ran last; failure: how it failed, with the lines of the traceback.
     """
+
+    compiler_class = Type(_Compiler)
 
     def __init__(self, **kwargs: Any) -> None:
         self.transcript = Transcript()
@@ -152,9 +169,11 @@ class EngineShell(InteractiveShell):
         if self.input_transformers_post or cell[:1].isspace() or cell.startswith("In"):
             return False
         try:
-            body = compile(cell, "<cell>", "exec", _ONLY_PARSE).body
+            tree = compile(cell, "<cell>", "exec", _ONLY_PARSE, dont_inherit=True)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return False
+        self.compile.parsed = cell, tree
+        body = tree.body
         return not (len(body) == 1 and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Name))
 
     def enable_gui(self, gui: str | None = None) -> None:
