@@ -37,11 +37,10 @@ def page(machine: Mapping[str, str], reports: Sequence[Report], before: str = ""
     """The Markdown page. before: as it was; its parts about other questions stay."""
     facts = ["| | |", "| --- | --- |", *[f"| {name} | {value} |" for name, value in machine.items()]]
     _, *others = before.split(_PART)
-    parts = {part.partition("\n")[0]: part.rstrip("\n") + "\n" for part in others}
+    parts = {part.partition("\n")[0]: part for part in others}
     for report in reports:
-        heading, _, body = markdown(report).partition("\n")
-        title = heading.removeprefix(_PART.strip()).strip()
-        parts[title] = f"{title}\n\n![{report.title}](benchmarks/{report.question}.png)\n{body}"
+        _, _, body = markdown(report).partition("\n")
+        parts[report.title] = f"{report.title}\n\n![{report.title}](benchmarks/{report.question}.png)\n{body}"
     return "\n".join([PREFACE, "\n".join(facts), *[_PART + part.rstrip("\n") for part in parts.values()]]) + "\n"
 
 

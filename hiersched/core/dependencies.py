@@ -95,14 +95,14 @@ class Dependencies:
         self.ready, self.failed = [], []
         return taken
 
-    def withdraw(self, ids: Iterable[m.TaskId]) -> list[m.TaskId]:
+    def withdraw(self, ids: Iterable[m.TaskId]) -> list[m.Task]:
         """Those of these tasks that waited here, and do no more."""
         withdrawn = []
         for task in ids:
             blocked = self.blocked.get(task)
             if blocked is not None:
                 self._drop(blocked)
-                withdrawn.append(task)
+                withdrawn.append(blocked.task)
         return withdrawn
 
     def why(self, task: m.TaskId) -> str | None:

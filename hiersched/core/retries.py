@@ -47,26 +47,31 @@ def runs_again(flight: Flight, result: m.Result, frames: Sequence[Frame], *, fai
 def outcome_of(flight: Flight, result: m.Result) -> m.Result:
     """How a task ends that does not run again: one that was withdrawn before it ran is cancelled."""
     if result.code in DID_NOT_RUN and flight.standing is not None and flight.standing.withdrawn:
-        return cancelled(flight.task.id, flight.task.attempt)
+        return cancelled(flight.task)
     return result
 
 
-def cancelled(task: m.TaskId, attempt: int = 0) -> m.Result:
+def cancelled(task: m.Task) -> m.Result:
     """The result of a task that was withdrawn before it started."""
-    return m.Result(task, m.NO_RANK, 0, m.CANCELLED, b"cancelled before it started", 0, attempt)
+    return without_value(task, m.CANCELLED, "cancelled before it started")
+
+
+def without_value(task: m.Task, code: int, text: str, rank: m.Rank = m.NO_RANK) -> m.Result:
+    """How a scheduler ends this try of a task. code, text: why; rank: where it may have run."""
+    return m.Result(task.id, rank, 0, code, text.encode(), 0, task.attempt)
 
 
 def last_word(flight: Flight) -> tuple[m.Result, Sequence[Frame]]:
     """How a task ends that no engine may run: as it failed last, if it ran at all."""
     task, standing = flight.task, flight.standing
     if standing is None or (standing.targets == ANY and standing.failure is None):
-        return m.Result(task.id, m.NO_RANK, 0, m.ENGINE_UNKNOWN, b"no engine is left", 0, task.attempt), ()
+        return without_value(task, m.ENGINE_UNKNOWN, "no engine is left"), ()
     if standing.failure is None:
         text = f"it may run on {engines_text(standing.targets)} only, and none of these is there"
-        return m.Result(task.id, m.NO_RANK, 0, m.ENGINE_UNKNOWN, text.encode(), 0, task.attempt), ()
+        return without_value(task, m.ENGINE_UNKNOWN, text), ()
     result, frames = standing.failure
     if result.code != m.UNMET:
         return result, frames
     text = f"no engine that it may run on has what it depends on; {engines_text(standing.ruled_out)} lacked it"
     said = result.payload.decode(errors="replace")
-    return m.Result(task.id, result.rank, 0, m.DEPENDENCY, f"{text}: {said}".encode(), 0, task.attempt), ()
+    return without_value(task, m.DEPENDENCY, f"{text}: {said}", result.rank), ()

@@ -18,7 +18,7 @@ from hiersched.core.effects import Link
 from hiersched.core.membership import Membership, Neighbour
 from hiersched.core.outbox import Outbox
 from hiersched.core.queues import ANY, Flight
-from hiersched.core.retries import cancelled, last_word, outcome_of, runs_again
+from hiersched.core.retries import cancelled, last_word, outcome_of, runs_again, without_value
 from hiersched.core.wording import GOES_ON, engines_text
 from hiersched.kernels import bitset
 from hiersched.limits import CLIENTS_MAX, TASKS_IN_FLIGHT_PER_CLIENT_MAX
@@ -96,7 +96,7 @@ class Work:
     def tries(self) -> list[m.Try]:
         """All tasks that are here or further down, and those whose results are about to go up."""
         results = [(result.id, result.attempt) for answers in self._answers.values() for result in answers.results]
-        return [*[(flight.task.id, flight.task.attempt) for flight in self.dispatcher.flights.values()], *results]
+        return [*[m.try_of(flight.task) for flight in self.dispatcher.flights.values()], *results]
 
     def why(self, task: m.TaskId) -> Reason | None:
         """What keeps a task from ending; None if it is not known here."""
@@ -137,8 +137,8 @@ class Work:
         self._outbox.counts["tasks"] += len(tasks)
         if len(self.dispatcher.flights) + self.blocked + len(tasks) > _TASKS_MAX:
             for task in tasks:
-                refused = b"the scheduler holds as many tasks as it may"
-                self._answers_for(link).add(m.Result(task.id, m.NO_RANK, 0, m.REFUSED, refused, 0, task.attempt))
+                text = "the scheduler holds as many tasks as it may"
+                self._answers_for(link).add(without_value(task, m.REFUSED, text))
             return
         self._blobs.named(link, _digests_of(tasks))
         asking = [task.terms for task in tasks if task.terms is not None]
@@ -253,12 +253,11 @@ class Work:
     def _may_have_run(self, flights: Sequence[Flight], child: Neighbour, reason: str) -> None:
         """These were at a child that is gone."""
         again: list[Flight] = []
-        text = reason.encode()
         is_engine = child.role == "engine"
         failed = child.members if is_engine else 0  # a scheduler's engines may live
         rank = child.first if is_engine else m.NO_RANK
         for flight in flights:
-            result = m.Result(flight.task.id, rank, 0, m.ENGINE_LOST, text, 0, flight.task.attempt)
+            result = without_value(flight.task, m.ENGINE_LOST, reason, rank)
             if self._goes_back(flight, result, (), failed):
                 again.append(flight)
             else:
@@ -297,7 +296,7 @@ class Work:
             if flight.epoch < doubtful_before:
                 doubtful.append(flight)
             elif flight.standing is not None and flight.standing.withdrawn:
-                self._answers_for(flight.owner).add(cancelled(flight.task.id, flight.task.attempt))
+                self._answers_for(flight.owner).add(cancelled(flight.task))
             else:
                 again.append(flight)
         self.dispatcher.put_back(again, self._alive)
@@ -309,12 +308,10 @@ class Work:
         """Withdraw what waits here; pass on the rest to where it is."""
         dependencies = self._dependencies.get(link)
         blocked = dependencies.withdraw(cancel.tasks) if dependencies is not None else ()
-        waiting = self._withdraw(cancel.tasks, link, running=cancel.running)
+        waiting = [flight.task for flight in self._withdraw(cancel.tasks, link, running=cancel.running)]
         answers = self._answers_for(link)
-        for task in blocked:
+        for task in (*blocked, *waiting):
             answers.add(cancelled(task))
-        for flight in waiting:
-            answers.add(cancelled(flight.task.id, flight.task.attempt))
 
     def forget_owner(self, link: Link) -> None:
         """A client is gone: what has not started never will, what runs is interrupted, and nobody wants the results."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from hiersched.client.balanced_view import LoadBalancedView
+from hiersched.client.client import Client
 from hiersched.client.direct_view import DirectView
-from tests.client.fake_root import FakeRoot
+from tests.client.fake_root import FakeRoot, session_with
 from tests.client.fake_session import FakeClient, FakeSession
 
 
@@ -19,6 +22,15 @@ def session() -> FakeSession:
 def root() -> FakeRoot:
     """What a real session talks to."""
     return FakeRoot()
+
+
+@pytest.fixture
+def rc(root: FakeRoot) -> Iterator[Client]:
+    """A client of that root, through a real session."""
+    with session_with(root) as session:
+        client = Client.__new__(Client)
+        client.session, client.cluster = session, None
+        yield client
 
 
 @pytest.fixture

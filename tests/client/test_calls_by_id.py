@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from hiersched.client.client import Client
 from hiersched.client.results import AsyncResult
 from hiersched.data.namespace import map_chunk
 from hiersched.errors import RemoteError, ResultDropped, UnknownTask
-from tests.client.fake_root import FakeRoot, packed, session_with
+from tests.client.fake_root import packed
 from tests.patience import DEADLINE_S
-
-
-@pytest.fixture
-def rc(root: FakeRoot) -> Iterator[Client]:
-    with session_with(root) as session:
-        client = Client.__new__(Client)
-        client.session, client.cluster = session, None
-        yield client
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
@@ -15,16 +15,8 @@ from hiersched.client.results import AsyncResult
 from hiersched.errors import ResultDropped, StartError, UnknownEngine, UnknownTask, UserError
 from hiersched.kernels import bitset
 from hiersched.protocol import messages as m
-from tests.client.fake_root import SESSION, FakeRoot, packed, session_with
+from tests.client.fake_root import SESSION, FakeRoot, packed
 from tests.patience import DEADLINE_S, until
-
-
-@pytest.fixture
-def rc(root: FakeRoot) -> Iterator[Client]:
-    with session_with(root) as session:
-        client = Client.__new__(Client)
-        client.session, client.cluster = session, None
-        yield client
 
 
 def made(rc: Client, *ranks: int, single: bool = False) -> AsyncResult:

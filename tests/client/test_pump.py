@@ -65,11 +65,17 @@ def mail(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mail]:
     mail.close()
 
 
-def test_who_waits_while_another_receives_is_told_at_once(mail):
-    first = mail.in_thread(lambda: mail.pump.receive(lambda: mail.came >= 2, DEADLINE_S))
+def one_receives_and_one_waits(mail: Mail, firsts: int, seconds: int) -> tuple[list[object], list[object]]:
+    """Until so many letters have come, each in a thread of its own. What becomes of them."""
+    first = mail.in_thread(lambda: mail.pump.receive(lambda: mail.came >= firsts, DEADLINE_S))
     until(mail.someone_receives, "the first receives")
-    second = mail.in_thread(lambda: mail.pump.wait(lambda: mail.came >= 1, DEADLINE_S))
+    second = mail.in_thread(lambda: mail.pump.wait(lambda: mail.came >= seconds, DEADLINE_S))
     until(lambda: mail.pump._waiting, "the second waits")
+    return first, second
+
+
+def test_who_waits_while_another_receives_is_told_at_once(mail):
+    first, second = one_receives_and_one_waits(mail, 2, 1)
     mail.send()
     until(lambda: second, "the second has what it waited for")
     assert (first, second) == ([], [True])
@@ -78,10 +84,7 @@ def test_who_waits_while_another_receives_is_told_at_once(mail):
 
 
 def test_who_waits_receives_when_the_other_has_done(mail):
-    first = mail.in_thread(lambda: mail.pump.receive(lambda: mail.came >= 1, DEADLINE_S))
-    until(mail.someone_receives, "the first receives")
-    second = mail.in_thread(lambda: mail.pump.wait(lambda: mail.came >= 2, DEADLINE_S))
-    until(lambda: mail.pump._waiting, "the second waits")
+    first, second = one_receives_and_one_waits(mail, 1, 2)
     mail.send()
     until(lambda: first and mail.someone_receives(), "the second has taken the turn")
     mail.send()
