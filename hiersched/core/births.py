@@ -128,10 +128,10 @@ class Births:
 
     # --- they have ended ----------------------------------------------------------------------------------------------
 
-    def on_ended(self, link: Link, now: float, *, below: int = 0) -> None:
+    def on_ended(self, link: Link, now: float, *, below: int = 0, expected: int = 0) -> None:
         """A child has ended. Start others in the place of the engines that are to be replaced.
 
-        below: the engines of a child scheduler that have ended together with it.
+        below: the engines of a child scheduler that have ended together with it. expected: those that it was replacing.
         """
         self.gone[link] = None
         if len(self.gone) > CHILDREN_MAX:
@@ -143,7 +143,7 @@ class Births:
         if child is None:
             return
         if child.kind == "scheduler":
-            ended = self._engines_on(child.host, below) if self._restarts else []
+            ended = self._engines_on(child.host, below | expected if self._restarts else expected)
         else:
             ended = [child] if wanted or (self._restarts and not told) else []
             self.expected &= ~(1 << child.first)

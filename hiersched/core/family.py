@@ -175,7 +175,6 @@ class Family:
         if child is None:
             return
         core.router.rebuild(core.membership.children.values())
-        self._expected_below.pop(link, None)
         core.blobs.forget_child(link)
         core.inquiries.forget_child(link)
         core.receipts.forget_child(link)
@@ -183,7 +182,11 @@ class Family:
         core.membership.members |= core.orphans.ranks
         core.outbox.add(Close(link))
         self._turn_away()
-        core.births.on_ended(link, now, below=gone & child.below if ended else 0)
+        expected = self._inherit_expected(link, orphans)
+        if ended:
+            core.births.on_ended(link, now, below=gone & child.below, expected=gone & expected)
+        else:
+            core.births.on_ended(link, now)
         core.calls.on_lost(_engines_in(orphans) & ~child.members, reason, now)
         self._give_up(estate, gone, reason, now)
 
@@ -195,7 +198,7 @@ class Family:
         self._turn_away()
         core.calls.on_lost(_engines_in(orphans) & ~core.membership.members, reason, now)
         core.membership.members ^= below
-        core.births.on_ended(link, now, below=below)
+        core.births.on_ended(link, now, below=below, expected=gone & self._inherit_expected(link, orphans))
         self._give_up(estate, gone, reason, now)
 
     def _adopt_unknown(self, link: Link, reason: str, orphans: Sequence[Child], now: float) -> None:
@@ -208,6 +211,16 @@ class Family:
         self._turn_away()
         core.births.on_ended(link, now)
         self._give_up(estate, gone & ~core.membership.members, reason, now)
+
+    def _inherit_expected(self, link: Link, orphans: Sequence[Child]) -> int:
+        """Whom a lost scheduler had expected. Those below its orphans are theirs to replace; the others may never come,
+        because what it asked for last may not have been heard.
+        """
+        expected = self._expected_below.pop(link, 0)
+        for child in orphans:
+            if child.kind == "scheduler":
+                self._expected_below[link_of(child)] = expected & bitset.of_range(child.first, child.last)
+        return expected
 
     def _give_up(self, estate: Estate, gone: int, reason: str, now: float) -> None:
         """Nobody answers for these ranks any more."""

@@ -99,6 +99,14 @@ def test_the_engines_that_end_together_with_their_scheduler_are_replaced(patient
     assert patient.births.expected == 0b11
 
 
+def test_those_that_a_lost_scheduler_was_replacing_are_replaced_in_any_case(midwife):
+    midwife.births.adopt([scheduler_child(0, 2)])
+    midwife.births.on_ended(b"scheduler-1-0-2", 0.0, below=0b01, expected=0b10)
+    (spawn,) = midwife.does()
+    assert [link_of(child) for child in spawn.children] == [b"engine-1-1"]
+    assert midwife.births.expected == 0b10
+
+
 def test_the_engines_that_end_with_a_scheduler_of_another_host_are_not(patient):
     patient.births.adopt([Child("scheduler", 0, 2, "elsewhere", 1)])
     patient.births.on_ended(b"scheduler-1-0-2", 0.0, below=0b11)

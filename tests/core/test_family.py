@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hiersched.core.effects import DOORBELL, ChildFailed, Close, LinkDown, Signal
+from hiersched.core.effects import DOORBELL, ChildFailed, Close, LinkDown, Signal, link_of
 from hiersched.limits import CHILDREN_MAX, LINK_MESSAGES_MAX
 from hiersched.protocol import messages as m
 from tests.core.transcript import (
@@ -475,6 +475,20 @@ def test_an_engine_that_ends_together_with_its_scheduler_is_replaced():
     root.loses(low, engine_child(0))
     close, spawn = root.does()
     assert (close, [(child.kind, child.first) for child in spawn.children]) == (Close(low), [("engine", 1)])
+
+
+def test_who_was_expected_below_a_lost_scheduler_and_is_no_orphan_is_started_here():
+    root = Transcript(0, 8, restarts=True)
+    root.core.births.adopt([scheduler_child(0, 4)])
+    high = root.scheduler(0, 4)
+    root.hears(high, m.Members(ranks(), ranks(1, 2), "killed", ranks(1, 2)))
+    below = scheduler_child(0, 2, 2)
+    root.loses(high, below, engine_child(3))
+    close, spawn = root.does()
+    assert (close, [child.first for child in spawn.children]) == (Close(high), [2])
+    root.loses(link_of(below), engine_child(0))
+    (spawn,) = root.does()
+    assert [child.first for child in spawn.children] == [1]
 
 
 @pytest.mark.parametrize("word", [ChildFailed(engine_child(0), "no memory"), LinkDown(b"engine-0", "no memory")])

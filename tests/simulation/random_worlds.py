@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from random import Random
 from typing import Literal
 
 from hiersched.errors import Bug
 from hiersched.kernels import bitset
-from hiersched.limits import MIB
+from hiersched.limits import MIB, RESTARTS_MAX
 from hiersched.protocol import messages as m
 from hiersched.simulation.client import SimClient
 from hiersched.simulation.cluster import Setup, World
@@ -38,6 +39,7 @@ class RandomWorld:
         self.gentle, self.stormy = kind == "gentle", kind == "storm"
         self.requests: list[tuple[SimClient, Request]] = []
         self.interrupted = self.left = False
+        self.killed: Counter[int] = Counter()  # by rank
         rng = self.rng
         engines = rng.randint(2, engines_max)
         deep = kind != "any" or rng.random() < 0.5
@@ -54,6 +56,7 @@ class RandomWorld:
             replay=replay,
         )
         fanout, leaf = (2, 2) if deep else (rng.choice([2, 3, 4, None]), rng.choice([2, 3, 4, None]))
+        self.unborn = setup.unborn
         self.world = World(engines, fanout=fanout, leaf_engines=leaf, seed=seed, setup=setup)
         self.clients = [self.world.client]
         for _ in range(rng.randint(0, 2)):
@@ -84,6 +87,15 @@ class RandomWorld:
                 self._lose_client(self._soon())
             self.world.run_for(self.rng.random() * WORK_S)
         self._finish()
+        here, replaceable = self.world.schedulers()[0].core.membership.members, self._replaceable()
+        if here & replaceable != replaceable:
+            missing = bitset.ranks_of(replaceable & ~here)
+            raise Bug(f"engines {missing} have not been replaced. Replay: {self.world.replay}")
+
+    def _replaceable(self) -> int:
+        """The engines that have not been killed so often that they may be given up, a bit set."""
+        kept = [rank for rank in self._ranks() if self.killed[rank] <= RESTARTS_MAX]
+        return bitset.of_ranks(rank for rank in kept if rank not in self.unborn)
 
     def _finish(self) -> None:
         world = self.world
@@ -227,7 +239,9 @@ class RandomWorld:
         self.rng.choice([self._kill, self._kill, *[self._kill_scheduler] * 4, *rare])(self._soon())
 
     def _kill(self, at_s: float) -> None:
-        self.world.kill(self.rng.choice(self._ranks()), at_s)
+        rank = self.rng.choice(self._ranks())
+        self.killed[rank] += 1
+        self.world.kill(rank, at_s)
 
     def _kill_scheduler(self, at_s: float) -> None:
         nodes = self.world.schedulers()
