@@ -13,6 +13,8 @@ import importlib
 import os
 import shutil
 import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -22,6 +24,9 @@ from hiersched.nodes.facts import ClusterFacts
 from hiersched.runtime import connection
 from hiersched.runtime.nursery import Nursery
 from hiersched.runtime.spawn import HostConfig, log_path, remove_log
+
+if TYPE_CHECKING:
+    from hiersched.nodes.scheduler import Lodge
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -36,7 +41,14 @@ THREAD_VARIABLES = (
 
 def main() -> int:
     """Run the host described on standard input until its cluster ends."""
-    config = msgspec.json.decode(sys.stdin.buffer.read(), type=HostConfig)
+    return run(msgspec.json.decode(sys.stdin.buffer.read(), type=HostConfig))
+
+
+def run(config: HostConfig, lodge: Lodge | None = None) -> int:
+    """Run a host until its cluster ends; the exit code of this process. lodge: what else its schedulers run.
+
+    There must be no thread and no zmq context in this process.
+    """
     for variable in THREAD_VARIABLES:
         os.environ[variable] = str(config.threads)
     os.environ.update(config.environ)
@@ -44,13 +56,13 @@ def main() -> int:
         if entry not in sys.path:
             sys.path.append(entry)
     try:
-        return _run(config)
+        return _run(config, {} if lodge is None else {"lodge": lodge})
     finally:
         connection.remove(connection.path_of(config.cluster, config.files), config.key)
         shutil.rmtree(config.directory, ignore_errors=True)
 
 
-def _run(config: HostConfig) -> int:
+def _run(config: HostConfig, lodging: Mapping[str, Lodge]) -> int:
     root = Child(kind="scheduler", first=0, last=config.engines, host="", level=0)
     facts = ClusterFacts(
         config.cluster,
@@ -71,9 +83,9 @@ def _run(config: HostConfig) -> int:
         from hiersched.nodes.scheduler import run_root, run_scheduler  # the root imports this beside the nursery's work
 
         if address:
-            run_scheduler(facts_in(plan), child, address, channel)  # type: ignore[arg-type]
+            run_scheduler(facts_in(plan), child, address, channel, **lodging)  # type: ignore[arg-type]
         else:
-            run_root(facts, child, channel, config.ready)  # type: ignore[arg-type]
+            run_root(facts, child, channel, config.ready, **lodging)  # type: ignore[arg-type]
 
     def engine(child: Child, address: str, plan: TreePlan | None, channel: object) -> None:
         from hiersched.nodes.engine import run_engine

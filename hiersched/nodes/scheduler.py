@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import msgspec
@@ -20,20 +20,28 @@ from hiersched.core.topology import Child
 from hiersched.nodes.facts import ClusterFacts
 from hiersched.protocol.messages import Bye, Hello, Stop
 from hiersched.runtime import connection
-from hiersched.runtime.driver import Driver
+from hiersched.runtime.driver import Driver, Lodger
 from hiersched.runtime.keys import Gate
 from hiersched.runtime.nursery_client import NurseryClient
 from hiersched.runtime.zmq_link import Port, Uplink, context
 
+Lodge = Callable[[Driver, ClusterFacts, Child], Lodger | None]  # what else to run in a scheduler's process; on its loop
 
-def run_scheduler(facts: ClusterFacts, child: Child, address: str, channel: socket.socket) -> None:
+
+def _nobody(driver: Driver, facts: ClusterFacts, child: Child) -> None:
+    """A scheduler's process runs nothing else."""
+
+
+def run_scheduler(
+    facts: ClusterFacts, child: Child, address: str, channel: socket.socket, lodge: Lodge = _nobody
+) -> None:
     """Be the sub-scheduler `child` under the parent at `address`, until the parent says to stop or is gone."""
-    _run_loop(_run(facts, child, address, channel))
+    _run_loop(_run(facts, child, address, channel, lodge=lodge))
 
 
-def run_root(facts: ClusterFacts, child: Child, channel: socket.socket, ready: int) -> None:
+def run_root(facts: ClusterFacts, child: Child, channel: socket.socket, ready: int, lodge: Lodge = _nobody) -> None:
     """Be the root. When it can be reached, the connection is written to its file and to the descriptor `ready`."""
-    _run_loop(_run(facts, child, "", channel, ready))
+    _run_loop(_run(facts, child, "", channel, ready=ready, lodge=lodge))
 
 
 def _run_loop(main: Coroutine[Any, Any, None]) -> None:
@@ -41,7 +49,9 @@ def _run_loop(main: Coroutine[Any, Any, None]) -> None:
         runner.run(main)
 
 
-async def _run(facts: ClusterFacts, child: Child, parent: str, channel: socket.socket, ready: int = -1) -> None:
+async def _run(
+    facts: ClusterFacts, child: Child, parent: str, channel: socket.socket, *, ready: int = -1, lodge: Lodge
+) -> None:
     is_root = not parent
     own = context()
     ports = [Port(own, facts.address(link_of(child)))]
@@ -63,9 +73,12 @@ async def _run(facts: ClusterFacts, child: Child, parent: str, channel: socket.s
     done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: _finish(done, "it was told to stop"))
     driver.start(lambda reason: _finish(done, reason))
+    lodger = lodge(driver, facts, child)
     if is_root:
         _announce(facts, ports, gate, ready)
     _say_last_words(driver, core, await done)
+    if lodger is not None:
+        lodger.close()
     driver.stop()
     if gate is not None:
         gate.close()

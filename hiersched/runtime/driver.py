@@ -32,6 +32,23 @@ from hiersched.runtime.client_watch import ClientWatch
 from hiersched.runtime.zmq_link import Gone, Port, Unreachable, Uplink
 
 
+class Lodger(Protocol):
+    """Something else that this process runs on the driver's loop, such as a door for peers who speak otherwise."""
+
+    def close(self) -> None:
+        """Leave the loop, and close all sockets."""
+
+
+class _Room:
+    """In the place of a port: the way to a neighbour that lives in this very process."""
+
+    def __init__(self, deliver: Callable[[Message, Sequence[Frame]], None]) -> None:
+        self._deliver = deliver
+
+    def send(self, link: e.Link, message: Message, frames: Sequence[Frame] = ()) -> None:
+        self._deliver(message, frames)
+
+
 class Spawner(Protocol):
     """Starts the processes of children, ends them, and tells of their end through `Driver.on_child_ended`.
 
@@ -87,7 +104,7 @@ class Driver:
         self._uplink = uplink
         self._sockets: list[Any] = [*ports, *([uplink] if uplink is not None else [])]
         self._spawner = spawner
-        self._port_of: dict[e.Link, Port] = {}
+        self._port_of: dict[e.Link, Port | _Room] = {}
         self._awaited: dict[e.Link, tuple[Child, e.Spawn]] = {}  # started and not heard yet
         self._ended: e.Link | None = None  # whose end is just being told
         self._clients = ClientWatch(self._on_readable, self._on_client_ended)
@@ -157,6 +174,24 @@ class Driver:
         assert self._uplink is not None, "the root has no parent"
         if not self._uplink.parent_lives():
             self.step(e.LinkDown(e.PARENT, reason))
+
+    # --- neighbours in this process -----------------------------------------------------------------------------------
+
+    def take_in(self, link: e.Link, deliver: Callable[[Message, Sequence[Frame]], None]) -> None:
+        """Have a neighbour in this process. What the core sends to it goes to `deliver`, which must not come back here
+        before it has returned. It speaks through `hear`, and says hello first.
+        """
+        self._port_of[link] = _Room(deliver)
+        self._awaited.pop(link, None)
+
+    @_entered_from_loop
+    def hear(self, link: e.Link, *said: tuple[Message, Sequence[Frame]]) -> None:
+        """A neighbour in this process says something."""
+        for message, frames in said:
+            self._feed(e.Received(link, message, frames))
+        if self._core.unsettled:
+            self._feed(e.Drained())
+        self._look_again()
 
     # --- in -----------------------------------------------------------------------------------------------------------
 

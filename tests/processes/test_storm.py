@@ -71,7 +71,8 @@ class Storm:
         if kind == "client":
             self._strike_client()
         elif kind == "scheduler" and below_root:
-            self.rng.choice(below_root).kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # killed a moment ago, and not replaced
+                self.rng.choice(below_root).kill()
         else:
             processes = host_of(self.rc).children()
             engines = {name: process for process in processes if (name := _name_of(process)).startswith("hs-engine")}

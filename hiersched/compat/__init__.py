@@ -1,0 +1,1 @@
+"""ipyparallel: its clients and engines, unmodified, on the tree."""
