@@ -7,14 +7,56 @@ from typing import Any
 
 import msgspec
 
+from hiersched.data.outputs import cleaned, plain
+from hiersched.errors import ProtocolError
+
 _RED, _NORMAL = "\033[0;31m", "\033[0m"
 
 
 class Cell(msgspec.Struct, array_like=True, frozen=True):
-    """Code to run as a notebook cell. silent: no result is shown and no execution count is used."""
+    """Code to run as a notebook cell. silent: no result is shown and no execution count is used.
+
+    jupyter: it is for a client that speaks Jupyter's protocol, whose answer is a `JupyterReply`. expressions: what that
+    one wants evaluated afterwards, by name.
+    """
 
     code: str
     silent: bool = True
+    jupyter: bool = False
+    expressions: dict[str, str] = {}
+
+
+class JupyterReply(msgspec.Struct, array_like=True, frozen=True):
+    """How a cell ended, as Jupyter's execute_reply and execute_result have it. Nothing in it is pickled.
+
+    execute_result: {"data": mime bundle, "metadata": {...}} of the last expression, if any.
+    """
+
+    execution_count: int
+    execute_result: dict[str, Any] | None = None
+    user_expressions: dict[str, Any] = {}
+
+
+_encode = msgspec.msgpack.Encoder(enc_hook=plain).encode
+_decode_jupyter = msgspec.msgpack.Decoder(JupyterReply).decode
+
+
+def pack_jupyter_reply(reply: JupyterReply) -> bytes:
+    """The reply as bytes. What msgpack does not hold is shown as its text."""
+    try:
+        packed = _encode(reply)
+        _decode_jupyter(packed)  # a key may be no text
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        packed = _encode(cleaned(msgspec.structs.astuple(reply)))
+    return packed
+
+
+def unpack_jupyter_reply(data: bytes | bytearray | memoryview) -> JupyterReply:
+    """The reply in `data`. Raises ProtocolError if there is none."""
+    try:
+        return _decode_jupyter(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ProtocolError(f"not the reply to a cell: {error}") from error
 
 
 class CellReply(msgspec.Struct, array_like=True, frozen=True):

@@ -45,10 +45,12 @@ class _Head(msgspec.Struct, array_like=True, frozen=True, gc=False):
     frames: int = 0
     failed: bool = False
     reports: int = 0
+    bare: bool = False
 
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Head).decode
+_decode_buffers = msgspec.msgpack.Decoder(list[bytes]).decode
 _NOTHING = _Head(0.0, 0.0, 0, b"")
 
 
@@ -80,8 +82,10 @@ class Outcome:
 
     __slots__ = (
         "_awaited",
+        "_bare",
         "_cuts",
         "_frames",
+        "_in_head",
         "_is_read",
         "_pieces",
         "_printed",
@@ -106,6 +110,7 @@ class Outcome:
         self.error = None
         self._awaited = head.reports
         self._cuts, self._frames = head.cuts, frames
+        self._bare, self._in_head = head.bare, head.body is not None
         self._value: Any = None
         self._is_read = False
         self._pieces: Sequence[Output] = ()  # those that went ahead, while the code ran
@@ -119,6 +124,8 @@ class Outcome:
         """
         if self.error is not None:
             raise self.error
+        if self._bare:
+            return self.buffers
         if not self._is_read and self._frames:
             body, *large = self._frames
             cut = len(self._cuts)
@@ -127,6 +134,15 @@ class Outcome:
             if large or len(body) > RESULT_GIVEN_BYTES_MAX:  # a small one may yet be given to another task
                 self._frames = ()
         return self._value
+
+    @property
+    def buffers(self) -> list[Buffer]:
+        """The buffers of a call that gives these in the place of a value. Raises the `error` if it did not return."""
+        if self.error is not None:
+            raise self.error
+        if self._in_head:
+            return list(_decode_buffers(self._frames[0]))
+        return list(self._frames)
 
     def own_frames(self) -> list[Buffer]:
         """Its frames without reports, as `unpack_outcome` takes them, for a task that takes the value.
@@ -213,6 +229,25 @@ def pack_outcome_value(
     return PackedOutcome(_framed(pickled, started, ended, pid=os.getpid(), reports=len(reports)), reports)
 
 
+def pack_outcome_buffers(
+    buffers: Sequence[Buffer], *, started: float, ended: float, printed: Sequence[msgspec.Raw] = ()
+) -> PackedOutcome:
+    """The outcome of a call that gives buffers in the place of a value; of one that failed if one is too large."""
+    largest = max([len(memoryview(buffer).cast("B")) for buffer in buffers], default=0)
+    if largest > FRAME_BYTES_MAX:
+        refusal = PackError(
+            f"the result has a buffer of {largest} bytes, and {FRAME_BYTES_MAX} are the most that travel"
+        )
+        lines = [f"PackError: {refusal}"]
+        return pack_outcome_error(refusal, started=started, ended=ended, printed=printed, traceback_lines=lines)
+    reports = [pack_printed(printed)] if printed else ()
+    apart = sum([len(buffer) for buffer in buffers]) >= INLINE_BYTES_MAX
+    body = None if apart else _encode([bytes(buffer) for buffer in buffers])
+    rest = list(buffers) if apart else []
+    head = _Head(started, ended, os.getpid(), body, (), len(rest), False, len(reports), True)
+    return PackedOutcome([_encode(head), *rest], reports)
+
+
 def _framed(pickled: Pickled, started: float, ended: float, *, pid: int, reports: int = 0) -> list[Buffer]:
     """The frames of a value."""
     apart = len(pickled.body) >= INLINE_BYTES_MAX
@@ -236,6 +271,14 @@ def pack_outcome_error(
         reports.append(pack_printed(printed))
     head = _Head(started, ended, os.getpid(), None, (), 0, True, len(reports))
     return PackedOutcome([_encode(head)], reports, code_of(exception))
+
+
+def pack_outcome_failure(failure: bytes, *, started: float, ended: float, code: int = RAISED) -> PackedOutcome:
+    """The outcome of a call that failed in a process that has no more to say about it than that.
+
+    failure: as `reports.pack_failure` gives it.
+    """
+    return PackedOutcome([_encode(_Head(started, ended, 0, None, (), 0, True, 1))], [failure], code)
 
 
 def code_of(exception: BaseException) -> int:

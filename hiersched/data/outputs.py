@@ -56,14 +56,14 @@ class Comm(msgspec.Struct, array_like=True, tag="comm", frozen=True, gc=False):
 Output = Text | Shown | Clear | Comm
 
 
-def _plain(item: Any) -> Any:
+def plain(item: Any) -> Any:
     """What stands for an object that msgpack does not know: outputs are for people to look at."""
     if isinstance(item, numbers.Integral):
         return int(item)
     return float(item) if isinstance(item, numbers.Real) else _text_of(item)
 
 
-_encode = msgspec.msgpack.Encoder(enc_hook=_plain).encode
+_encode = msgspec.msgpack.Encoder(enc_hook=plain).encode
 _decode = msgspec.msgpack.Decoder(list[Output]).decode
 _decode_one = msgspec.msgpack.Decoder(Output).decode
 

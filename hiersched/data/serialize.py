@@ -22,6 +22,7 @@ from typing import Any, TypeAlias
 import msgspec
 from blake3 import blake3
 
+from hiersched.data.applied import APPLIED, Applied
 from hiersched.data.culprits import explain, failure_of
 from hiersched.data.functions import NAMESPACE
 from hiersched.data.outcomes import unpack_outcome
@@ -34,7 +35,7 @@ from hiersched.protocol.messages import Digest, TaskId, result_digest
 
 DIGEST_BYTES = 16
 _NO_ARGUMENTS = pickle.dumps(((), None), PROTOCOL)
-_BY_VALUE, _BY_NAMESPACE = b"v", b"n"  # the first byte of a packed function: where its globals come from
+_BY_VALUE, _BY_NAMESPACE = b"v", b"n"  # the first byte of a packed function: where its globals come from; or APPLIED
 
 
 def digest_of(data: Buffer) -> Digest:
@@ -280,6 +281,8 @@ class _KeptFunction:
         """The function as it was packed: the one at hand if nothing has changed it, else a new one."""
         if self._snapshot is not None and self._snapshot.holds():
             return self._function
+        if self.blob[:1] == APPLIED:
+            return Applied(self.blob)
         function = load(Pickled(memoryview(self.blob)[1:]), namespace=namespace)
         if self._reusable:
             self._snapshot = snapshot_of(function, by_value=self.blob[:1] == _BY_VALUE)
@@ -302,7 +305,8 @@ class Unpacker:
         return self._functions.get(digest) is not None
 
     def function(self, digest: Digest, blob: Buffer | None = None) -> Any:
-        """The function, as it was packed: what earlier calls did to its defaults or its closure does not show.
+        """The function, as it was packed: what earlier calls did to its defaults or its closure does not show. An old
+        client's is an `Applied`, to be bound to its arguments.
 
         blob: its bytes; may be None if it was unpacked before. Raises KeyError if it was not, or is no longer kept;
         UnpackError if it cannot be rebuilt here.

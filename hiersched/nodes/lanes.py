@@ -15,8 +15,16 @@ from typing import Any
 import msgspec
 
 from hiersched.data import namespace
-from hiersched.data.cells import Cell, CellReply
-from hiersched.data.outcomes import PackedOutcome, code_of, pack_outcome_error, pack_outcome_value
+from hiersched.data.applied import Applied, pack_applied
+from hiersched.data.cells import Cell, CellReply, JupyterReply, pack_jupyter_reply
+from hiersched.data.outcomes import (
+    PackedOutcome,
+    code_of,
+    pack_outcome_buffers,
+    pack_outcome_error,
+    pack_outcome_value,
+)
+from hiersched.data.pickles import Buffer
 from hiersched.data.serialize import Unpacker
 from hiersched.nodes.shell import EngineShell
 from hiersched.nodes.surroundings import Surroundings, end_fork
@@ -53,11 +61,18 @@ class Lanes:
         started = time.time()
         try:
             call = self.unpacker.function(function, blobs.get(function))
+            if type(call) is Applied:
+                return self._apply(call, frames, started)
             args, kwargs = self.unpacker.arguments(frames, blobs, results)
             value = call(*args, **kwargs)
         except BaseException as error:
             return self._failed(error, started)
         return self._succeeded(value, started)
+
+    def _apply(self, applied: Applied, frames: Sequence[Frame], started: float) -> PackedOutcome:
+        """Call an old client's function. What its unpacking or the function raises is the caller's to report."""
+        function, args, kwargs = applied.bind(frames, self.namespace)
+        return self._gave(pack_applied(function(*args, **kwargs)), started)
 
     def run_cell(self, frames: Sequence[Frame]) -> PackedOutcome:
         """Run a cell in IPython."""
@@ -74,6 +89,10 @@ class Lanes:
         unshown = ran.error_before_exec or ran.error_in_exec  # of those that IPython prints without a traceback
         if unshown is not None:
             return self._failed(unshown, started)
+        if cell.jupyter:
+            expressions = shell.user_expressions(cell.expressions) if cell.expressions else {}
+            given = JupyterReply(shell.execution_count - 1, shell.result, expressions)
+            return self._gave([pack_jupyter_reply(given)], started)
         reply = CellReply(shell.execution_count - 1, shell.result)
         return self._succeeded(reply, started, plain=shell.result is None)
 
@@ -91,6 +110,12 @@ class Lanes:
         except BaseException:  # an interrupt
             self.transcript.put_back(printed)
             raise
+
+    def _gave(self, buffers: Sequence[Buffer], started: float) -> PackedOutcome:
+        """The outcome of code that gives buffers in the place of a value."""
+        self._put_back(None)
+        printed = self.transcript.finish() if self.transcript.used else ()
+        return pack_outcome_buffers(buffers, started=started, ended=time.time(), printed=printed)
 
     def _failed(self, error: BaseException, started: float, lines: list[str] | None = None) -> PackedOutcome:
         self._put_back(error)

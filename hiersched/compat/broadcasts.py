@@ -1,0 +1,215 @@
+"""The broadcast channel: one request for many engines, which is one multicast down the tree.
+
+A client that wants an answer from each engine gets one for each, as they come; one that wants a single answer gets all
+results in the order of its targets, or, if some failed, one error that tells of all that did.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from hiersched.client.pending import Pending
+from hiersched.compat.calls import PACKED
+from hiersched.compat.contents import OK, Content, content_of, error_content, metadata_of, plain_error
+from hiersched.compat.desk import Desk, Engine, finished, tell_input
+from hiersched.compat.wire import Message
+from hiersched.data.outcomes import Outcome, lost_outcome
+from hiersched.data.outputs import Output
+from hiersched.errors import ProtocolError, UnknownEngine
+from hiersched.kernels import bitset
+from hiersched.protocol.framing import Frame
+
+_SHOWN_MAX = 8  # engines whose tracebacks one error shows
+
+
+class Broadcasts:
+    """Requests to many engines."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def take(self, message: Message) -> None:
+        """A request has come: idents are its client."""
+        if not message.idents or message.msg_type not in PACKED:
+            raise ProtocolError(f"a broadcast is a call or a cell, not {message.msg_type!r}")
+        kind = _Coalesced if message.metadata.get("is_coalescing") else _Separate
+        errand = kind(self._desk, message, _targets_of(message))
+        errand.note()
+        pack, lane = PACKED[message.msg_type]
+        try:
+            packed = pack(message)
+        except ProtocolError as error:
+            errand.lose(error, errand.engines)
+            return
+        here = [engine for engine in errand.engines if self._desk.roster.rank_of(engine[0]) == engine[1]]
+        absent = [engine for engine in errand.engines if engine not in here]
+        if here:
+            errand.begin(self._desk.exchange.call([rank for _, rank in here], packed, lane=lane))
+        if absent:
+            errand.lose(UnknownEngine("the engine is not there any more"), absent)
+
+
+def _targets_of(message: Message) -> list[Engine]:
+    """The (uuid, rank) of each target. Raises ProtocolError for what are none."""
+    try:
+        targets = [(str(uuid), int(rank)) for uuid, rank in message.metadata.get("targets", ())]
+    except (TypeError, ValueError):
+        raise ProtocolError("the targets of a broadcast are pairs of an engine's uuid and id") from None
+    if not targets:
+        raise ProtocolError("a broadcast has no targets")
+    return list(dict.fromkeys(targets))
+
+
+class _Broadcast:
+    """A broadcast on its way. engines: in the order of its targets."""
+
+    def __init__(self, desk: Desk, message: Message, engines: list[Engine]) -> None:
+        self.engines = engines
+        self._desk = desk
+        self._message = message
+        self._method = message.msg_type.partition("_")[0]
+        self._by_rank = {rank: (uuid, rank) for uuid, rank in engines}
+        self._left = set(self._by_rank)
+
+    def note(self) -> None:
+        """Enter it into the books."""
+        raise NotImplementedError
+
+    def begin(self, pending: Pending) -> None:
+        """The request is on its way."""
+        self._desk.exchange.ids.enter(pending, *self._ids(pending.targets))
+        pending.listeners = (self,)
+        pending.add_done_callback(self._desk.exchange.ids.leave)
+        for rank in pending.targets:
+            tell_input(self._desk, self._message, of=self._of(rank), engine=self._by_rank[rank])
+
+    def _ids(self, ranks: Sequence[int]) -> list[str]:
+        raise NotImplementedError
+
+    def _of(self, rank: int) -> tuple[str, bytes]:
+        """The id and header that one engine's output is told under."""
+        raise NotImplementedError
+
+    def on_output(self, pending: Pending, ranks: list[int], outputs: Sequence[Output]) -> None:
+        """Publish what was printed."""
+        for rank in ranks:
+            self._desk.iopub.tell_all(outputs, of=self._of(rank), engine=self._by_rank[rank])
+
+    def on_parts(self, pending: Pending) -> None:
+        """Some engines have answered."""
+        for rank, outcome in zip(pending.targets, pending.outcomes, strict=True):
+            if outcome is not None and rank in self._left:
+                self._left.discard(rank)
+                self._end(self._by_rank[rank], outcome)
+
+    def lose(self, error: ProtocolError | UnknownEngine, engines: Sequence[Engine]) -> None:
+        """These will not answer."""
+        for engine in engines:
+            self._left.discard(engine[1])
+            self._end(engine, lost_outcome(error))
+
+    def _end(self, engine: Engine, outcome: Outcome) -> None:
+        raise NotImplementedError
+
+    def _send(self, header: dict[str, Any], content: Content, parent: bytes, **rest: Any) -> None:
+        frames = self._desk.wire.pack(header, content, parent=parent, idents=self._message.idents[:1], **rest)
+        self._desk.send("broadcast", frames)
+
+
+class _Separate(_Broadcast):
+    """Each engine's answer is one of its own, to the request's id with the engine's uuid behind it."""
+
+    def note(self) -> None:
+        self._desk.books.asked_all(self._message, {uuid: self._id(uuid) for uuid, _ in self.engines})
+
+    def _id(self, uuid: str) -> str:
+        return f"{self._message.msg_id}_{uuid}"
+
+    def _ids(self, ranks: Sequence[int]) -> list[str]:
+        return [self._id(self._by_rank[rank][0]) for rank in ranks]
+
+    def _of(self, rank: int) -> tuple[str, bytes]:
+        name = self._id(self._by_rank[rank][0])
+        return name, self._desk.wire.encode({**self._message.header, "msg_id": name})
+
+    def _end(self, engine: Engine, outcome: Outcome) -> None:
+        of = self._of(engine[1])
+        content = finished(self._desk, outcome, of=of, engine=engine, method=self._method)
+        asked = {**self._message.metadata, "original_msg_id": self._message.msg_id}
+        metadata = metadata_of(asked, outcome, engine=engine, status=content["status"])
+        buffers = outcome.buffers if outcome.error is None and self._method == "apply" else []
+        header = self._desk.wire.header(f"{self._method}_reply", outcome.ended)
+        self._send(header, content, of[1], metadata=metadata, buffers=buffers)
+        self._desk.books.answered(
+            of[0], uuid=engine[0], header=header, metadata=metadata, content=content, buffers=buffers
+        )
+
+
+class _Coalesced(_Broadcast):
+    """One answer for all, in the order of the targets."""
+
+    def __init__(self, desk: Desk, message: Message, engines: list[Engine]) -> None:
+        super().__init__(desk, message, engines)
+        self._outcomes: dict[Engine, Outcome] = {}
+
+    def note(self) -> None:
+        self._desk.books.asked(self._message, queue="broadcast")
+
+    def _ids(self, ranks: Sequence[int]) -> list[str]:
+        return [self._message.msg_id]
+
+    def _of(self, rank: int) -> tuple[str, bytes]:
+        return self._message.msg_id, self._message.header_raw
+
+    def _end(self, engine: Engine, outcome: Outcome) -> None:
+        self._outcomes[engine] = outcome
+        if len(self._outcomes) == len(self.engines):
+            self._answer([self._outcomes[each] for each in self.engines])
+
+    def _answer(self, outcomes: list[Outcome]) -> None:
+        message = self._message
+        buffers: list[Frame] = []
+        content = OK
+        if any(outcome.error is not None for outcome in outcomes):
+            content = _joined(self.engines, outcomes, self._method)
+        elif self._method == "apply":
+            buffers = [buffer for outcome in outcomes for buffer in outcome.buffers]
+        else:
+            content = finished(self._desk, outcomes[0], of=self._of(0), engine=self.engines[0], method=self._method)
+        last = max(outcomes, key=lambda outcome: outcome.ended or 0.0)
+        asked = {**message.metadata, "original_msg_id": message.msg_id}
+        metadata = metadata_of(asked, last, engine=None, status=content["status"])
+        metadata["broadcast_targets"] = [list(engine) for engine in self.engines]
+        header = self._desk.wire.header(f"{self._method}_reply", last.ended)
+        self._desk.iopub.idle(of=self._of(0), engine=self.engines[0])  # for all: their output has come before
+        self._send(header, content, message.header_raw, metadata=metadata, buffers=buffers)
+        self._desk.books.answered(
+            message.msg_id, uuid=None, header=header, metadata=metadata, content=content, buffers=buffers
+        )
+
+
+def _joined(engines: Sequence[Engine], outcomes: Sequence[Outcome], method: str) -> Content:
+    """One error that tells of all that failed."""
+    failed = [(engine, outcome) for engine, outcome in zip(engines, outcomes, strict=True) if outcome.error is not None]
+    contents = [content_of(outcome, engine=engine, method=method) for engine, outcome in failed]
+    if all(content["status"] == "aborted" for content in contents):
+        return contents[0]
+    told = [
+        content if content["status"] == "error" else error_content(outcome.error)
+        for content, (_, outcome) in zip(contents, failed, strict=True)
+        if outcome.error is not None
+    ]
+    names = Counter(content["ename"] for content in told)
+    texts: dict[str, int] = {}
+    for content, ((_, rank), _) in zip(told, failed, strict=True):
+        key = f"{content['ename']}: {content['evalue']}"
+        texts[key] = texts.get(key, 0) | 1 << rank
+    if len(failed) == len(outcomes) == 1:
+        return told[0]
+    lines = [f"[{bitset.text_of(ranks)}] {text}" for text, ranks in texts.items()]
+    evalue = f"{len(failed)} of {len(outcomes)} engines failed\n" + "\n".join(lines[:_SHOWN_MAX])
+    ename = next(iter(names)) if len(names) == 1 else "CompositeError"
+    engine = failed[0][0] if told[0]["engine_info"] else None
+    return plain_error(ename, evalue, told[0]["traceback"], engine=engine, method=method)

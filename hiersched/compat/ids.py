@@ -1,0 +1,56 @@
+"""What old clients call their requests, and which requests of ours these are.
+
+The parts of a broadcast have ids of their own, one for each engine; the call is one here. It is withdrawn when all of
+its parts are to be.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from hiersched.client.pending import Pending
+from hiersched.limits import OLD_TASKS_RECALLED_MAX
+from hiersched.protocol.messages import TaskId
+
+
+class OldIds:
+    """Requests by the ids of ipyparallel's clients."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, Pending] = {}
+        self._parts: dict[TaskId, list[str]] = {}
+        self._tasks: OrderedDict[str, TaskId] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __contains__(self, msg_id: str) -> bool:
+        """Whether a request of this id is open, or a task of this id was submitted not too long ago."""
+        return msg_id in self._open or msg_id in self._tasks
+
+    def enter(self, pending: Pending, *msg_ids: str) -> None:
+        """A request is open under these ids: one for each part, if it has several."""
+        self._parts[pending.id] = list(msg_ids)
+        self._open.update(dict.fromkeys(msg_ids, pending))
+
+    def name_task(self, msg_id: str, task: TaskId) -> None:
+        """Others may depend on this task from now on."""
+        self._tasks[msg_id] = task
+        if len(self._tasks) > OLD_TASKS_RECALLED_MAX:
+            self._tasks.popitem(last=False)
+
+    def task_of(self, msg_id: str) -> TaskId | None:
+        """The task of this id; None if there never was one, or too long ago."""
+        return self._tasks.get(msg_id)
+
+    def leave(self, pending: Pending) -> None:
+        """A request has ended."""
+        for msg_id in self._parts.pop(pending.id, ()):
+            self._open.pop(msg_id, None)
+
+    def withdrawn(self, msg_ids: Iterable[str]) -> list[Pending]:
+        """The open requests all of whose ids are among these."""
+        wanted = {msg_id for msg_id in msg_ids if msg_id in self._open}
+        found = {self._open[msg_id].id: self._open[msg_id] for msg_id in wanted}
+        return [pending for pending in found.values() if wanted.issuperset(self._parts[pending.id])]

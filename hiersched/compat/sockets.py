@@ -1,0 +1,116 @@
+"""A door's sockets: one bound for each channel, on the loop of the process it is in.
+
+They are ROUTERs with names of their own, so that whoever is connected to several of them answers the right one, or PUBs
+where the door only tells, or SUBs where it only listens. Queues are bounded: who does not read loses what comes when they are full.
+
+zmq tells of new messages by an edge on its descriptor: after any use of a socket it must be asked again before the loop
+sleeps on the descriptor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+
+import zmq
+
+from hiersched.compat.wire import receive
+from hiersched.errors import StartError
+from hiersched.limits import INLINE_BYTES_MAX, OLD_MESSAGES_MAX
+from hiersched.protocol.framing import Frame
+from hiersched.runtime.zmq_link import context
+
+_LINGER_MS = 200  # the last words may still be on their way
+
+
+class ChannelSockets:
+    """ports: where each channel can be reached.
+
+    ip: '*' for all addresses. channels: {channel: port}, 0 for any that is free. published: those of them that only
+    tell; heard: those that only listen. curve: the (public, secret) keys of the door; None: plain tcp. Raises StartError for a port that is taken.
+    """
+
+    def __init__(
+        self,
+        ip: str,
+        channels: Mapping[str, int],
+        *,
+        published: Collection[str],
+        heard: Collection[str] = (),
+        curve: tuple[bytes, bytes] | None = None,
+    ) -> None:
+        self._own = context()
+        self.ports: dict[str, int] = {}
+        self._sockets: dict[str, zmq.Socket[bytes]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._again = False
+        try:
+            for channel, port in channels.items():
+                kind = zmq.PUB if channel in published else zmq.SUB if channel in heard else zmq.ROUTER
+                socket = self._own.socket(kind)
+                self._sockets[channel] = socket
+                self.ports[channel] = _bind(socket, channel, f"tcp://{ip}:{port or '*'}", curve)
+        except BaseException:
+            self.close()
+            raise
+        self._read = [channel for channel in channels if channel not in published]
+
+    def listen(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[str], bool]) -> None:
+        """Call `on_readable(channel)` when messages may wait there. It says whether it has taken all of them."""
+        self._loop, self._on_readable = loop, on_readable
+        for channel in self._read:
+            loop.add_reader(self._sockets[channel].FD, self._look)
+        self._look_again()
+
+    def receive(self, channel: str) -> list[Frame] | None:
+        """The frames of the next message on a channel; None if none waits."""
+        return receive(self._sockets[channel], INLINE_BYTES_MAX)
+
+    def send(self, channel: str, frames: list[Frame]) -> None:
+        """Send a message; one that nobody can take any more is dropped."""
+        self._sockets[channel].send_multipart(frames, zmq.NOBLOCK, copy=False)
+        self._look_again()
+
+    def close(self) -> None:
+        """Stop listening, and close all of them."""
+        for channel, socket in self._sockets.items():
+            if self._loop is not None and channel in self._read:
+                self._loop.remove_reader(socket.FD)
+            socket.close(linger=_LINGER_MS)
+        self._loop = None
+        self._own.term()
+
+    def _look_again(self) -> None:
+        """Before the loop sleeps, see what came while the sockets were in use."""
+        if self._loop is not None and not self._again:
+            self._again = True
+            self._loop.call_soon(self._look)
+
+    def _look(self) -> None:
+        self._again = False
+        if self._loop is None:
+            return
+        for channel in self._read:
+            while self._sockets[channel].get(zmq.EVENTS) & zmq.POLLIN:
+                if not self._on_readable(channel):
+                    self._look_again()
+                    break
+
+
+def _bind(socket: zmq.Socket[bytes], channel: str, address: str, curve: tuple[bytes, bytes] | None) -> int:
+    """The port that the socket of a channel is bound to."""
+    socket.set_hwm(OLD_MESSAGES_MAX)
+    socket.setsockopt(zmq.BACKLOG, 1024)
+    if socket.type == zmq.SUB:
+        socket.setsockopt(zmq.SUBSCRIBE, b"")
+    if socket.type == zmq.ROUTER:
+        socket.setsockopt(zmq.IDENTITY, channel.encode())
+        socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+    if curve is not None:
+        socket.curve_server = True
+        socket.curve_publickey, socket.curve_secretkey = curve
+    try:
+        socket.bind(address)
+    except zmq.ZMQError as error:
+        raise StartError(f"the channel {channel!r} cannot be bound to {address} ({error})") from None
+    return int(socket.getsockopt(zmq.LAST_ENDPOINT).rpartition(b":")[2].rstrip(b"\0"))  # type: ignore[union-attr]
