@@ -6,6 +6,7 @@ results in the order of its targets, or, if some failed, one error that tells of
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -62,7 +63,7 @@ def _targets_of(message: Message) -> list[Engine]:
     return list(dict.fromkeys(targets))
 
 
-class _Broadcast:
+class _Broadcast(ABC):
     """A broadcast on its way. engines: in the order of its targets."""
 
     def __init__(self, desk: Desk, message: Message, engines: list[Engine]) -> None:
@@ -73,9 +74,9 @@ class _Broadcast:
         self._by_rank = {rank: (uuid, rank) for uuid, rank in engines}
         self._left = set(self._by_rank)
 
+    @abstractmethod
     def note(self) -> None:
         """Enter it into the books."""
-        raise NotImplementedError
 
     def begin(self, pending: Pending) -> None:
         """The request is on its way."""
@@ -85,12 +86,13 @@ class _Broadcast:
         for rank in pending.targets:
             tell_input(self._desk, self._message, of=self._of(rank), engine=self._by_rank[rank])
 
+    @abstractmethod
     def _ids(self, ranks: Sequence[int]) -> list[str]:
-        raise NotImplementedError
+        """What the client calls the parts of these engines; one id if it knows only the whole."""
 
+    @abstractmethod
     def _of(self, rank: int) -> tuple[str, bytes]:
         """The id and header that one engine's output is told under."""
-        raise NotImplementedError
 
     def on_output(self, pending: Pending, ranks: list[int], outputs: Sequence[Output]) -> None:
         """Publish what was printed."""
@@ -110,8 +112,9 @@ class _Broadcast:
             self._left.discard(engine[1])
             self._end(engine, lost_outcome(error))
 
+    @abstractmethod
     def _end(self, engine: Engine, outcome: Outcome) -> None:
-        raise NotImplementedError
+        """One engine's part has ended so."""
 
     def _send(self, header: dict[str, Any], content: Content, parent: bytes, **rest: Any) -> None:
         frames = self._desk.wire.pack(header, content, parent=parent, idents=self._message.idents[:1], **rest)

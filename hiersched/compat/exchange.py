@@ -7,11 +7,10 @@ core's own step.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 from hiersched.client.bindings import Bindings
@@ -45,8 +44,8 @@ class _Said:
 
 
 class Exchange:
-    """on_members: told of engines that came and went, after all that they owed was settled. on_end: told why nothing
-    will come any more. ids: what old clients call their requests.
+    """call_soon: has something called on the loop's next turn. on_members: told of engines that came and went, after all
+    that they owed was settled. ids: what old clients call their requests. members: the engines at its beginning.
     """
 
     def __init__(
@@ -54,12 +53,12 @@ class Exchange:
         driver: Driver,
         facts: ClusterFacts,
         *,
+        call_soon: Callable[[Callable[[], None]], object],
         on_members: Callable[[m.Members], None],
-        on_end: Callable[[str], None],
     ) -> None:
         self._driver = driver
-        self._loop = asyncio.get_running_loop()
-        self._on_members, self._on_end = on_members, on_end
+        self._call_soon = call_soon
+        self._on_members = on_members
         self._heard: list[tuple[m.Message, Sequence[Frame]]] = []
         self._roused = False
         self._questions: dict[m.TaskId, Callable[[Any], None]] = {}
@@ -79,7 +78,7 @@ class Exchange:
         welcome = self._inbox.welcome
         assert welcome is not None, "the core of this very process lets its own door in"
         self._session = welcome.session
-        self.members = bitset.from_wire(welcome.members)  # at the beginning
+        self.members = bitset.from_wire(welcome.members)
 
     # --- requests -----------------------------------------------------------------------------------------------------
 
@@ -165,7 +164,7 @@ class Exchange:
     def _rouse(self) -> None:
         if not self._roused:
             self._roused = True
-            self._loop.call_soon(self._attend)
+            self._call_soon(self._attend)
 
     def _attend(self) -> None:
         """Take in what the core has said, and tell it what has gathered."""
@@ -179,8 +178,6 @@ class Exchange:
                 self._on_members(message)  # type: ignore[arg-type]
             elif kind in (m.Executed, m.Census, m.Because):
                 self._questions.pop(message.request, lambda answer: None)(message)  # type: ignore[union-attr]
-            elif kind in (m.Bye, m.Refused):
-                self._on_end(getattr(message, "reason", "") or getattr(message, "text", ""))
             else:
                 self._inbox.take(message, frames)
         self._inbox.tell()
@@ -200,9 +197,5 @@ class Exchange:
         self._questions.clear()
 
     def __len__(self) -> int:
+        """How many requests are open."""
         return len(self._table.open)
-
-    def pack(self, function: m.Digest, blob: bytes, frames: Sequence[Any]) -> PackedCall:
-        """An old client's call: `blob` is its function, of this digest, and the frames its arguments."""
-        blobs: Mapping[m.Digest, bytes] = {function: blob}
-        return PackedCall(function, dict(blobs), list(frames))

@@ -61,7 +61,7 @@ class FrontDoor:
             curve=(config.curve_publickey, config.curve_secretkey) if config.curve else None,
         )
         roster, records = Roster(), Records(_database(config, self._wire.session))
-        exchange = Exchange(driver, facts, on_members=self._on_members, on_end=lambda reason: None)
+        exchange = Exchange(driver, facts, call_soon=self._loop.call_soon, on_members=self._on_members)
         send = self._sockets.send
         iopub = IOPub(self._wire, lambda frames: send("iopub", frames), records.printed)
         self._desk = desk = Desk(self._wire, roster, exchange, iopub, records, send)
