@@ -6,6 +6,7 @@ from benchmarks.hop_latency import hop_latency
 from benchmarks.makespan import makespan
 from benchmarks.memory import memory
 from benchmarks.notebook import notebook
+from benchmarks.old_clients import old_clients
 from benchmarks.publication import publish
 from benchmarks.start_time import start_time
 from benchmarks.stopping import stopping
@@ -20,6 +21,7 @@ QUESTIONS = [
     task_graph,
     makespan,
     notebook,
+    old_clients,
     stopping,
     memory,
     start_time,

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.functions import nothing
@@ -98,6 +98,7 @@ class Ipyparallel(Peer):
     """Stock ipyparallel with its default controller. `view` is direct, broadcast or coalescing."""
 
     label = "ipyparallel"
+    launchers: Mapping[str, str] = {}
 
     def load(self) -> None:
         """Import ipyparallel."""
@@ -107,7 +108,7 @@ class Ipyparallel(Peer):
 
     def start(self, n: int) -> None:
         """A cluster of local processes, as `ipp.Cluster(n=n)` starts it."""
-        self._cluster = self._package.Cluster(n=n, log_level=40, engine_timeout=START_S_MAX)
+        self._cluster = self._package.Cluster(n=n, log_level=40, engine_timeout=START_S_MAX, **self.launchers)
         self._client = self._cluster.start_and_connect_sync(activate=False)
         self._views = {
             "direct": self._client[:],
@@ -168,6 +169,13 @@ class Ipyparallel(Peer):
     def map_many(self, function: Function, items: Items, *, chunksize: int = 1) -> list[object]:
         """`function` of each of `items` through the load-balanced view."""
         return self._balanced.map_sync(function, items, chunksize=chunksize)
+
+
+class OldClient(Ipyparallel):
+    """ipyparallel's own client, unchanged, with our controller and engines."""
+
+    label = "ipyparallel's client on hiersched"
+    launchers: Mapping[str, str] = {"controller": "hiersched", "engines": "hiersched"}
 
 
 def run_cell(view: Any, line: str) -> bool:

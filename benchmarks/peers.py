@@ -1,6 +1,6 @@
 """Every system that is measured, by the name it has in the tables."""
 
-from benchmarks.clusters import Hiersched, Ipyparallel
+from benchmarks.clusters import Hiersched, Ipyparallel, OldClient
 from benchmarks.floors import BareZmq, BareZmqForwarded, BareZmqTree
 from benchmarks.peer import Peer
 from benchmarks.pools import Dask, Joblib, Loky, MpiFutures, ProcessPool, Ray
@@ -10,6 +10,7 @@ PEERS: dict[str, type[Peer]] = {
     for peer in (
         Hiersched,
         Ipyparallel,
+        OldClient,
         ProcessPool,
         Loky,
         MpiFutures,

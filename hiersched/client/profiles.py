@@ -8,6 +8,7 @@ by its path, and needs no name.
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import shutil
 import time
@@ -65,19 +66,43 @@ def find(
 ) -> Path:
     """The connection file of a cluster: the one given, or by the cluster's id, or the newest of the profile.
 
-    Raises ConnectionFileError if there is none.
+    Where our own profile has none, IPython's profile of that name may: a controller of ours that ipyparallel has
+    started writes ipyparallel's files. Raises ConnectionFileError if there is none.
     """
     if cluster_file:
         return Path(cluster_file).expanduser()
     directory = directory_of(profile, profile_dir, make=False)
-    if not cluster_id:
-        return connection.newest(directory)
-    path = connection.path_of(cluster_id, directory)
-    if not path.exists():
-        known = connection.names(directory)
-        others = f"There are {', '.join(map(repr, known))}" if known else "There is no cluster at all"
-        raise ConnectionFileError(f"no cluster {cluster_id!r} in {directory}. {others}.")
-    return path
+    try:
+        if not cluster_id:
+            return connection.newest(directory)
+        path = connection.path_of(cluster_id, directory)
+        if not path.exists():
+            known = connection.names(directory)
+            others = f"There are {', '.join(map(repr, known))}" if known else "There is no cluster at all"
+            raise ConnectionFileError(f"no cluster {cluster_id!r} in {directory}. {others}.")
+        return path
+    except ConnectionFileError:
+        theirs = _find_ipyparallels(profile, profile_dir, cluster_id)
+        if theirs is None:
+            raise
+        return theirs
+
+
+def _find_ipyparallels(profile: str | None, profile_dir: str | Path | None, cluster_id: str | None) -> Path | None:
+    """ipyparallel's file for clients, of the cluster of this id, or the newest, if it leads to a root that runs."""
+    if profile_dir:
+        home = directory_of(profile, profile_dir, make=False)
+    else:
+        from IPython.paths import get_ipython_dir  # not before it is needed
+
+        home = Path(get_ipython_dir(), f"profile_{profile or _session_profile()}")
+    name = f"ipcontroller-{glob.escape(cluster_id)}-client.json" if cluster_id else "ipcontroller*-client.json"
+    ages = {}
+    for path in home.glob(f"security/{name}"):
+        with contextlib.suppress(ConnectionFileError, FileNotFoundError):  # ipyparallel's own, or ended
+            connection.read(path)
+            ages[path] = path.stat().st_mtime_ns
+    return max(ages, key=ages.__getitem__, default=None)
 
 
 def clean_cluster_files(
@@ -107,10 +132,16 @@ def sweep(cluster_file: Path) -> list[Path]:
     """Remove a connection file, and the log and the sockets of its cluster. What was there to be removed."""
     files = [cluster_file, cluster_file.with_suffix(".log")]
     with contextlib.suppress(ConnectionFileError):
-        sockets = Path(connection.read_any(cluster_file).address.removeprefix("ipc://")).parent
-        if sockets.name.startswith(SOCKETS_PREFIX):
+        sockets = sockets_of(connection.read_any(cluster_file))
+        if sockets is not None:
             files.append(sockets)
     return [path for path in files if _remove(path)]
+
+
+def sockets_of(found: connection.Connection) -> Path | None:
+    """The directory of a cluster's sockets, if it has one of its own."""
+    sockets = Path(found.address.removeprefix("ipc://")).parent
+    return sockets if sockets.name.startswith(SOCKETS_PREFIX) else None
 
 
 def is_file_name(text: str) -> bool:

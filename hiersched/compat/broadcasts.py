@@ -7,22 +7,22 @@ results in the order of its targets, or, if some failed, one error that tells of
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from hiersched.client.pending import Pending
 from hiersched.compat.calls import PACKED
-from hiersched.compat.contents import OK, Content, content_of, error_content, metadata_of, plain_error
-from hiersched.compat.desk import Desk, Engine, finished, tell_input
+from hiersched.compat.contents import ABORTED, Content, error_content, metadata_of, plain_error
+from hiersched.compat.desk import Desk, Engine, finished, legible, tell_input, told
 from hiersched.compat.wire import Message
 from hiersched.data.outcomes import Outcome, lost_outcome
 from hiersched.data.outputs import Output
 from hiersched.errors import ProtocolError, UnknownEngine
 from hiersched.kernels import bitset
+from hiersched.limits import ENGINES_MAX
 from hiersched.protocol.framing import Frame
 
-_SHOWN_MAX = 8  # engines whose tracebacks one error shows
+_SHOWN_MAX = 8  # different errors that one tells of
 
 
 class Broadcasts:
@@ -53,14 +53,15 @@ class Broadcasts:
 
 
 def _targets_of(message: Message) -> list[Engine]:
-    """The (uuid, rank) of each target. Raises ProtocolError for what are none."""
+    """The (uuid, rank) of each target, once. Raises ProtocolError for what are none."""
     try:
-        targets = [(str(uuid), int(rank)) for uuid, rank in message.metadata.get("targets", ())]
-    except (TypeError, ValueError):
+        targets = dict.fromkeys((str(uuid), int(rank)) for uuid, rank in message.metadata.get("targets", ()))
+    except (TypeError, ValueError, OverflowError):
         raise ProtocolError("the targets of a broadcast are pairs of an engine's uuid and id") from None
-    if not targets:
-        raise ProtocolError("a broadcast has no targets")
-    return list(dict.fromkeys(targets))
+    ranks = {rank for _, rank in targets}
+    if not ranks or min(ranks) < 0 or max(ranks) >= ENGINES_MAX or len(ranks) < len(targets):
+        raise ProtocolError("a broadcast has targets, each an engine of its own")
+    return list(targets)
 
 
 class _Broadcast(ABC):
@@ -80,9 +81,10 @@ class _Broadcast(ABC):
 
     def begin(self, pending: Pending) -> None:
         """The request is on its way."""
-        self._desk.exchange.ids.enter(pending, *self._ids(pending.targets))
         pending.listeners = (self,)
         pending.add_done_callback(self._desk.exchange.ids.leave)
+        if self._desk.exchange.ids.enter(pending, *self._ids(pending.targets)):
+            self._desk.exchange.cancel([pending])
         for rank in pending.targets:
             tell_input(self._desk, self._message, of=self._of(rank), engine=self._by_rank[rank])
 
@@ -104,7 +106,7 @@ class _Broadcast(ABC):
         for rank, outcome in zip(pending.targets, pending.outcomes, strict=True):
             if outcome is not None and rank in self._left:
                 self._left.discard(rank)
-                self._end(self._by_rank[rank], outcome)
+                self._end(self._by_rank[rank], legible(outcome, self._method))
 
     def lose(self, error: ProtocolError | UnknownEngine, engines: Sequence[Engine]) -> None:
         """These will not answer."""
@@ -156,6 +158,7 @@ class _Coalesced(_Broadcast):
     def __init__(self, desk: Desk, message: Message, engines: list[Engine]) -> None:
         super().__init__(desk, message, engines)
         self._outcomes: dict[Engine, Outcome] = {}
+        self._contents: dict[Engine, Content] = {}
 
     def note(self) -> None:
         self._desk.books.asked(self._message, queue="broadcast")
@@ -168,19 +171,18 @@ class _Coalesced(_Broadcast):
 
     def _end(self, engine: Engine, outcome: Outcome) -> None:
         self._outcomes[engine] = outcome
+        self._contents[engine] = told(self._desk, outcome, of=self._of(engine[1]), engine=engine, method=self._method)
         if len(self._outcomes) == len(self.engines):
             self._answer([self._outcomes[each] for each in self.engines])
 
     def _answer(self, outcomes: list[Outcome]) -> None:
         message = self._message
         buffers: list[Frame] = []
-        content = OK
+        content = self._contents[self.engines[0]]
         if any(outcome.error is not None for outcome in outcomes):
-            content = _joined(self.engines, outcomes, self._method)
+            content = _joined(self.engines, outcomes, [self._contents[each] for each in self.engines])
         elif self._method == "apply":
             buffers = [buffer for outcome in outcomes for buffer in outcome.buffers]
-        else:
-            content = finished(self._desk, outcomes[0], of=self._of(0), engine=self.engines[0], method=self._method)
         last = max(outcomes, key=lambda outcome: outcome.ended or 0.0)
         asked = {**message.metadata, "original_msg_id": message.msg_id}
         metadata = metadata_of(asked, last, engine=None, status=content["status"])
@@ -193,26 +195,27 @@ class _Coalesced(_Broadcast):
         )
 
 
-def _joined(engines: Sequence[Engine], outcomes: Sequence[Outcome], method: str) -> Content:
-    """One error that tells of all that failed."""
-    failed = [(engine, outcome) for engine, outcome in zip(engines, outcomes, strict=True) if outcome.error is not None]
-    contents = [content_of(outcome, engine=engine, method=method) for engine, outcome in failed]
-    if all(content["status"] == "aborted" for content in contents):
-        return contents[0]
-    told = [
-        content if content["status"] == "error" else error_content(outcome.error)
-        for content, (_, outcome) in zip(contents, failed, strict=True)
+def _joined(engines: Sequence[Engine], outcomes: Sequence[Outcome], contents: Sequence[Content]) -> Content:
+    """One error that tells of all that failed. contents: what each engine's own answer would be."""
+    failed = [
+        (engine, content if content["status"] == "error" else error_content(outcome.error))
+        for engine, outcome, content in zip(engines, outcomes, contents, strict=True)
         if outcome.error is not None
     ]
-    names = Counter(content["ename"] for content in told)
+    if all(content["status"] != "error" for content in contents):
+        return ABORTED
+    first_engine, first = failed[0]
+    if len(outcomes) == 1:
+        return first
     texts: dict[str, int] = {}
-    for content, ((_, rank), _) in zip(told, failed, strict=True):
-        key = f"{content['ename']}: {content['evalue']}"
-        texts[key] = texts.get(key, 0) | 1 << rank
-    if len(failed) == len(outcomes) == 1:
-        return told[0]
+    for (_, rank), content in failed:
+        text = f"{content['ename']}: {content['evalue']}"
+        texts[text] = texts.get(text, 0) | 1 << rank
     lines = [f"[{bitset.text_of(ranks)}] {text}" for text, ranks in texts.items()]
-    evalue = f"{len(failed)} of {len(outcomes)} engines failed\n" + "\n".join(lines[:_SHOWN_MAX])
-    ename = next(iter(names)) if len(names) == 1 else "CompositeError"
-    engine = failed[0][0] if told[0]["engine_info"] else None
-    return plain_error(ename, evalue, told[0]["traceback"], engine=engine, method=method)
+    if len(lines) > _SHOWN_MAX:
+        lines[_SHOWN_MAX:] = [f"and {len(lines) - _SHOWN_MAX} other errors"]
+    names = {content["ename"] for _, content in failed}
+    evalue = "\n".join([f"{len(failed)} of {len(outcomes)} engines failed", *lines])
+    engine, method = (first_engine, first["engine_info"].get("method", "")) if first["engine_info"] else (None, "")
+    name = names.pop() if len(names) == 1 else "CompositeError"
+    return plain_error(name, evalue, first["traceback"], engine=engine, method=method)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import msgspec
 
-from hiersched.compat.contents import error_content
-from hiersched.compat.desk import Desk, Errand
+from hiersched.compat.contents import Content, error_content
+from hiersched.compat.desk import Desk, Engine, Errand
 from hiersched.compat.wire import Message
 from hiersched.data.applied import APPLIED
 from hiersched.data.cells import Cell
 from hiersched.data.comms import deliver_comm
-from hiersched.data.outcomes import lost_outcome
+from hiersched.data.outcomes import Outcome, lost_outcome
 from hiersched.data.serialize import PackedCall, Packer, digest_of
 from hiersched.errors import ProtocolError, UnknownEngine
 from hiersched.protocol import messages as m
@@ -35,10 +35,12 @@ def packed_cell(message: Message) -> PackedCall:
     code, expressions = content.get("code"), content.get("user_expressions") or {}
     if not isinstance(code, str) or not isinstance(expressions, dict):
         raise ProtocolError("an execute_request has code, as text")
-    cell = Cell(
-        code, bool(content.get("silent", False)), True, {str(name): str(expressions[name]) for name in expressions}
-    )
-    return PackedCall(m.NO_FUNCTION, {}, [msgspec.msgpack.encode(cell)])
+    wanted = {str(name): str(expressions[name]) for name in expressions}
+    try:
+        cell = msgspec.msgpack.encode(Cell(code, bool(content.get("silent", False)), True, wanted))
+    except UnicodeEncodeError as error:
+        raise ProtocolError(f"the code of an execute_request is no text: {error}") from None
+    return PackedCall(m.NO_FUNCTION, {}, [cell])
 
 
 PACKED = {"apply_request": (packed_apply, m.CALL_LANE), "execute_request": (packed_cell, m.CELL_LANE)}
@@ -78,7 +80,17 @@ class Calls:
         """Hand a message of a front end to the engine's comm."""
         buffers = [bytes(buffer) for buffer in message.buffers]
         arguments = (message.msg_type, message.content, buffers, message.metadata)
-        self._desk.exchange.call([rank], self._packer.pack_call(deliver_comm, arguments))
+        delivery = _Delivery(self._desk, message, channel="mux", path=[], engine=self._desk.engine(rank))
+        delivery.begin(self._desk.exchange.call([rank], self._packer.pack_call(deliver_comm, arguments)))
+
+
+class _Delivery(Errand):
+    """A message for a comm on its way: what its handlers print is published, and nobody waits for an answer."""
+
+    __slots__ = ()
+
+    def answer(self, content: Content, outcome: Outcome, engine: Engine | None) -> None:
+        """Nobody asked."""
 
 
 def refuse(errand: Errand, error: UnknownEngine | ProtocolError) -> None:

@@ -32,6 +32,7 @@ _NAMES: tuple[tuple[type[BaseException], str], ...] = (
     (DependencyError, "ImpossibleDependency"),
     (UnmetDependency, "ImpossibleDependency"),
     (NoEngines, "NoEnginesRegistered"),
+    (TaskCancelled, "TaskAborted"),
     ((EngineLost, UnknownEngine, AnswerLost, BlobLost), "EngineError"),  # type: ignore[list-item]
 )
 
@@ -39,7 +40,7 @@ _NAMES: tuple[tuple[type[BaseException], str], ...] = (
 def error_content(error: BaseException, *, engine: tuple[str, int] | None = None, method: str = "") -> Content:
     """An error as the content of a reply. engine: the (uuid, rank) of the one whose code raised it."""
     if isinstance(error, RemoteError):
-        ename, evalue, lines = error.ename, error.evalue, list(error.traceback)
+        ename, evalue, lines = error.ename, error.evalue, list(error.traceback_lines)
     else:
         ename = next((name for kinds, name in _NAMES if isinstance(error, kinds)), type(error).__name__)
         evalue, lines = str(error), traceback.format_exception(error)

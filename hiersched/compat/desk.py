@@ -16,8 +16,9 @@ from hiersched.compat.iopub import IOPub
 from hiersched.compat.roster import Roster
 from hiersched.compat.wire import Message, Wire
 from hiersched.data.cells import JupyterReply, unpack_jupyter_reply
-from hiersched.data.outcomes import Outcome
+from hiersched.data.outcomes import Outcome, lost_outcome
 from hiersched.data.outputs import Output
+from hiersched.errors import ProtocolError
 from hiersched.protocol.framing import Frame
 
 Send = Callable[[str, list[Frame]], None]  # on a channel, by name
@@ -82,9 +83,10 @@ class Errand:
 
     def begin(self, pending: Pending) -> None:
         """The request is on its way."""
-        self._desk.exchange.ids.enter(pending, self._message.msg_id)
         pending.listeners = (self,)
         pending.add_done_callback(self._end)
+        if self._desk.exchange.ids.enter(pending, self._message.msg_id):
+            self._desk.exchange.cancel([pending])
         if self._engine is not None:
             tell_input(self._desk, self._message, of=self._of, engine=self._engine)
 
@@ -102,8 +104,8 @@ class Errand:
 
     def _end(self, pending: Pending) -> None:
         self._desk.exchange.ids.leave(pending)
-        outcome = pending.outcomes[0]
-        assert outcome is not None, "a request that is done has all outcomes"
+        assert pending.outcomes[0] is not None, "a request that is done has all outcomes"
+        outcome = legible(pending.outcomes[0], self._method)
         engine = self._engine
         if engine is None and outcome.engine_id >= 0:
             engine = self._desk.engine(outcome.engine_id)
@@ -134,14 +136,20 @@ def tell_input(desk: Desk, message: Message, *, of: tuple[str, bytes], engine: E
         desk.iopub.tell("execute_input", shown, of=of, engine=engine)
 
 
-def finished(
-    desk: Desk, outcome: Outcome, *, of: tuple[str, bytes], engine: Engine | None, method: str
-) -> dict[str, Any]:
+def finished(desk: Desk, outcome: Outcome, *, of: tuple[str, bytes], engine: Engine | None, method: str) -> Content:
     """Publish how one engine's part ended, and that no more output comes. The content of the reply."""
+    content = told(desk, outcome, of=of, engine=engine, method=method)
+    if engine is not None and outcome.started is not None:
+        desk.iopub.idle(of=of, engine=engine)
+    return content
+
+
+def told(desk: Desk, outcome: Outcome, *, of: tuple[str, bytes], engine: Engine | None, method: str) -> Content:
+    """Publish how one engine's part ended. The content of the reply."""
     content = content_of(outcome, engine=engine, method=method)
     reply = None
     if method == "execute" and outcome.error is None:
-        reply = unpack_jupyter_reply(outcome.buffers[0])
+        reply = unpack_jupyter_reply(b"".join(outcome.buffers))
         content = _executed(reply)
     if engine is None:
         return content
@@ -150,12 +158,23 @@ def finished(
         desk.iopub.tell("execute_result", shown, of=of, engine=engine)
     elif content["status"] == "error" and content["engine_info"]:
         desk.iopub.tell("error", content, of=of, engine=engine)
-    if outcome.started is not None:
-        desk.iopub.idle(of=of, engine=engine)
     return content
 
 
-def _executed(reply: JupyterReply) -> dict[str, Any]:
+def legible(outcome: Outcome, method: str) -> Outcome:
+    """The outcome; or, if what the engine gave cannot be told to a client, one that says so."""
+    if outcome.error is not None or method not in ("apply", "execute"):
+        return outcome
+    try:
+        buffers = outcome.buffers
+        if method == "execute":
+            unpack_jupyter_reply(b"".join(buffers))
+    except ProtocolError as error:
+        return lost_outcome(error)
+    return outcome
+
+
+def _executed(reply: JupyterReply) -> Content:
     return {
         "status": "ok",
         "execution_count": reply.execution_count,

@@ -44,7 +44,7 @@ class _Said:
 
 
 class Exchange:
-    """call_soon: has something called on the loop's next turn. on_members: told of engines that came and went, after all
+    """call_soon: has something called on the loop's next turn. on_members: told of engines that came and went, once all
     that they owed was settled. ids: what old clients call their requests. members: the engines at its beginning.
     """
 
@@ -74,7 +74,7 @@ class Exchange:
         driver.take_in(DOOR, self._deliver)
         host = socket.gethostname()
         driver.hear(DOOR, (m.Hello(facts.cluster, facts.key, "client", DOOR.decode(), os.getpid(), host, 0, 0), ()))
-        self._attend()
+        self._inbox.take(*self._heard.pop(0))  # what else was said is for the next turn: nobody listens yet
         welcome = self._inbox.welcome
         assert welcome is not None, "the core of this very process lets its own door in"
         self._session = welcome.session

@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 import traceback
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 
 from ipyparallel.controller.dictdb import BaseDB
@@ -35,7 +35,7 @@ from hiersched.compat.sockets import ChannelSockets
 from hiersched.compat.tasks import Tasks
 from hiersched.compat.wire import NO_PARENT, Message, Wire
 from hiersched.errors import ProtocolError, UserError
-from hiersched.limits import EVENTS_PER_STEP_MAX, OLD_DEPARTURE_DELAY_S
+from hiersched.limits import EVENTS_PER_STEP_MAX, OLD_DEPARTURE_DELAY_S, RECORDS_SAVE_PERIOD_S
 from hiersched.nodes.facts import ClusterFacts
 from hiersched.protocol.framing import Frame
 from hiersched.protocol.messages import Members
@@ -54,13 +54,13 @@ class FrontDoor:
         self._config = config
         self._loop = asyncio.get_running_loop()
         self._wire = Wire(config.key, signature_scheme=config.signature_scheme, pack=config.pack, unpack=config.unpack)
+        roster, records = Roster(), Records(_database(config, self._wire.session))
         self._sockets = ChannelSockets(
             config.client_ip,
             {channel: config.client_ports.get(channel, 0) for channel in CLIENT_CHANNELS},
             published=_PUBLISHED,
             curve=(config.curve_publickey, config.curve_secretkey) if config.curve else None,
         )
-        roster, records = Roster(), Records(_database(config, self._wire.session))
         exchange = Exchange(driver, facts, call_soon=self._loop.call_soon, on_members=self._on_members)
         send = self._sockets.send
         iopub = IOPub(self._wire, lambda frames: send("iopub", frames), records.printed)
@@ -84,9 +84,11 @@ class FrontDoor:
             "control": control.answer,
             "registration": hub.answer,
         }
-        self._records, self._closed = records, False
+        self._hub, self._records, self._closed = hub, records, False
+        self._news: deque[tuple[float, str, list[tuple[int, str]]]] = deque()  # with the time when each is due
         roster.begin(exchange.members)
         self._sockets.listen(self._loop, self._on_readable)
+        self._saving = self._loop.call_later(RECORDS_SAVE_PERIOD_S, self._save)
         connection_files.write_client(config, self._sockets.ports, hiersched=_connection(facts))
 
     # --- in -----------------------------------------------------------------------------------------------------------
@@ -131,14 +133,22 @@ class FrontDoor:
     def _on_members(self, news: Members) -> None:
         left, came = self._roster.on_members(news)
         if left:  # what they owed is on its way to the clients: it should be there first
-            self._loop.call_later(OLD_DEPARTURE_DELAY_S, self._notify, "unregistration_notification", left)
+            self._plan("unregistration_notification", left, OLD_DEPARTURE_DELAY_S)
         if came:
-            delay_s = OLD_DEPARTURE_DELAY_S if left else 0.0
-            self._loop.call_later(delay_s, self._notify, "registration_notification", came)
+            self._plan("registration_notification", came, 0.0)
 
-    def _notify(self, kind: str, engines: list[tuple[int, str]]) -> None:
-        """Tell all clients that engines have come or gone."""
-        if not self._closed:
+    def _plan(self, kind: str, engines: list[tuple[int, str]], delay_s: float) -> None:
+        """Tell all clients that engines have come or gone, after that, and after all that is to be told before it."""
+        due_s = self._loop.time() + delay_s
+        if self._news:
+            due_s = max(due_s, self._news[-1][0])
+        self._news.append((due_s, kind, engines))
+        self._loop.call_at(due_s, self._tell_news, due_s)
+
+    def _tell_news(self, due_s: float) -> None:
+        """Tell what was due by then."""
+        while self._news and self._news[0][0] <= due_s and not self._closed:
+            _, kind, engines = self._news.popleft()
             for rank, uuid in engines:
                 self._sockets.send("notification", self._wire.pack(kind, {"id": rank, "uuid": uuid}))
 
@@ -149,13 +159,20 @@ class FrontDoor:
         self._sockets.send("notification", self._wire.pack("shutdown_notification", OK))
         self._exchange.stop("a client asked for it")
 
+    def _save(self) -> None:
+        """Have the database write what has gathered, now and then."""
+        self._records.keep_on_disk()
+        self._saving = self._loop.call_later(RECORDS_SAVE_PERIOD_S, self._save)
+
     def close(self) -> None:
         """Tell the clients, and leave."""
         if self._closed:
             return
         self._sockets.send("notification", self._wire.pack("shutdown_notification", OK))
         self._closed = True
+        self._saving.cancel()
         self._exchange.close()
+        self._hub.close()
         self._sockets.close()
         self._records.close()
         connection_files.remove(self._config)
@@ -164,7 +181,7 @@ class FrontDoor:
 def _database(config: DoorConfig, session: str) -> BaseDB:
     """The database that keeps the records. Raises UserError for a name of nothing that is there."""
     try:
-        return import_item(config.db)(session=session, **config.db_arguments)
+        return import_item(config.db)(**{"session": session, **config.db_arguments})
     except (ImportError, TypeError) as error:
         raise UserError(f"{config.db!r} is no database for records: {error}") from None
 

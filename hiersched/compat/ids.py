@@ -2,6 +2,8 @@
 
 The parts of a broadcast have ids of their own, one for each engine; the call is one here. It is withdrawn when all of
 its parts are to be.
+
+Requests and what withdraws them come on different channels: one that is withdrawn before it has come is remembered.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 
 from hiersched.client.pending import Pending
-from hiersched.limits import OLD_TASKS_RECALLED_MAX
+from hiersched.limits import OLD_TASKS_RECALLED_MAX, OLD_WITHDRAWN_MAX
 from hiersched.protocol.messages import TaskId
 
 
@@ -21,6 +23,7 @@ class OldIds:
         self._open: dict[str, Pending] = {}
         self._parts: dict[TaskId, list[str]] = {}
         self._tasks: OrderedDict[str, TaskId] = OrderedDict()
+        self._withdrawn: OrderedDict[str, None] = OrderedDict()  # and not here yet
 
     def __len__(self) -> int:
         return len(self._open)
@@ -29,10 +32,14 @@ class OldIds:
         """Whether a request of this id is open, or a task of this id was submitted not too long ago."""
         return msg_id in self._open or msg_id in self._tasks
 
-    def enter(self, pending: Pending, *msg_ids: str) -> None:
-        """A request is open under these ids: one for each part, if it has several."""
+    def enter(self, pending: Pending, *msg_ids: str) -> bool:
+        """A request is open under these ids: one for each part, if it has several. Whether it was withdrawn before."""
         self._parts[pending.id] = list(msg_ids)
         self._open.update(dict.fromkeys(msg_ids, pending))
+        early = [msg_id for msg_id in msg_ids if msg_id in self._withdrawn]
+        for msg_id in early:
+            del self._withdrawn[msg_id]
+        return len(early) == len(msg_ids)
 
     def name_task(self, msg_id: str, task: TaskId) -> None:
         """Others may depend on this task from now on."""
@@ -47,10 +54,18 @@ class OldIds:
     def leave(self, pending: Pending) -> None:
         """A request has ended."""
         for msg_id in self._parts.pop(pending.id, ()):
-            self._open.pop(msg_id, None)
+            if self._open.get(msg_id) is pending:  # a client may have used the id again
+                del self._open[msg_id]
 
     def withdrawn(self, msg_ids: Iterable[str]) -> list[Pending]:
-        """The open requests all of whose ids are among these."""
-        wanted = {msg_id for msg_id in msg_ids if msg_id in self._open}
+        """The open requests all of whose ids are among these. Those that are not known are remembered for a while."""
+        wanted = set()
+        for msg_id in msg_ids:
+            if msg_id in self._open:
+                wanted.add(msg_id)
+            else:
+                self._withdrawn[msg_id] = None
+        while len(self._withdrawn) > OLD_WITHDRAWN_MAX:
+            self._withdrawn.popitem(last=False)
         found = {self._open[msg_id].id: self._open[msg_id] for msg_id in wanted}
         return [pending for pending in found.values() if wanted.issuperset(self._parts[pending.id])]

@@ -1,7 +1,8 @@
 """A door's sockets: one bound for each channel, on the loop of the process it is in.
 
 They are ROUTERs with names of their own, so that whoever is connected to several of them answers the right one, or PUBs
-where the door only tells, or SUBs where it only listens. Queues are bounded: who does not read loses what comes when they are full.
+where the door only tells, or SUBs where it only listens. Queues are bounded: who does not read loses what comes when
+they are full.
 
 zmq tells of new messages by an edge on its descriptor: after any use of a socket it must be asked again before the loop
 sleeps on the descriptor.
@@ -11,10 +12,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 import zmq
+import zmq.backend
 
-from hiersched.compat.wire import receive
 from hiersched.errors import StartError
 from hiersched.limits import INLINE_BYTES_MAX, OLD_MESSAGES_MAX
 from hiersched.protocol.framing import Frame
@@ -22,12 +24,50 @@ from hiersched.runtime.zmq_link import context
 
 _LINGER_MS = 200  # the last words may still be on their way
 
+# Plain numbers: turning zmq's enumerations into them takes longer than what they are for.
+_EVENTS, _POLLIN, _NOBLOCK, _SNDMORE = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK), int(zmq.SNDMORE)
+
+
+class _Socket:
+    """A socket of one channel. pyzmq's wrapper around it is left out, as in runtime.zmq_link."""
+
+    def __init__(self, own: zmq.Context[zmq.Socket[bytes]], kind: int) -> None:
+        self.zmq = socket = own.socket(kind)
+        base = zmq.backend.Socket
+        self._get: Callable[[int], int] = base.get.__get__(socket)
+        self._recv: Callable[..., Any] = base.recv.__get__(socket)
+        self._send: Callable[..., Any] = base.send.__get__(socket)
+
+    def readable(self) -> bool:
+        """Messages wait."""
+        return self._get(_EVENTS) & _POLLIN != 0
+
+    def receive(self) -> list[Frame]:
+        """The frames of the next message, which waits. Large ones are not copied."""
+        frames: list[Frame] = []
+        while True:
+            part = self._recv(0, False)
+            frames.append(part if len(part) >= INLINE_BYTES_MAX else part.bytes)
+            if not part.more:
+                return frames
+
+    def send(self, frames: list[Frame]) -> None:
+        """Send a message, or drop it if its receiver has no room for more. Large frames are not copied."""
+        last = len(frames) - 1
+        try:
+            for place, frame in enumerate(frames):
+                copies = type(frame) is not zmq.Frame and len(frame) < INLINE_BYTES_MAX
+                self._send(frame, _NOBLOCK | (_SNDMORE if place < last else 0), copies)
+        except zmq.Again:
+            return
+
 
 class ChannelSockets:
     """ports: where each channel can be reached.
 
     ip: '*' for all addresses. channels: {channel: port}, 0 for any that is free. published: those of them that only
-    tell; heard: those that only listen. curve: the (public, secret) keys of the door; None: plain tcp. Raises StartError for a port that is taken.
+    tell; heard: those that only listen. curve: the (public, secret) keys of the door; None: plain tcp.
+    Raises StartError for a port that is taken.
     """
 
     def __init__(
@@ -41,15 +81,14 @@ class ChannelSockets:
     ) -> None:
         self._own = context()
         self.ports: dict[str, int] = {}
-        self._sockets: dict[str, zmq.Socket[bytes]] = {}
+        self._sockets: dict[str, _Socket] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._again = False
         try:
             for channel, port in channels.items():
                 kind = zmq.PUB if channel in published else zmq.SUB if channel in heard else zmq.ROUTER
-                socket = self._own.socket(kind)
-                self._sockets[channel] = socket
-                self.ports[channel] = _bind(socket, channel, f"tcp://{ip}:{port or '*'}", curve)
+                socket = self._sockets[channel] = _Socket(self._own, kind)
+                self.ports[channel] = _bind(socket.zmq, channel, f"tcp://{ip}:{port or '*'}", curve)
         except BaseException:
             self.close()
             raise
@@ -59,24 +98,29 @@ class ChannelSockets:
         """Call `on_readable(channel)` when messages may wait there. It says whether it has taken all of them."""
         self._loop, self._on_readable = loop, on_readable
         for channel in self._read:
-            loop.add_reader(self._sockets[channel].FD, self._look)
+            loop.add_reader(self._sockets[channel].zmq.FD, self._look)
         self._look_again()
 
     def receive(self, channel: str) -> list[Frame] | None:
         """The frames of the next message on a channel; None if none waits."""
-        return receive(self._sockets[channel], INLINE_BYTES_MAX)
+        socket = self._sockets[channel]
+        return socket.receive() if socket.readable() else None
+
+    def wait(self, channel: str, timeout_s: float) -> bool:
+        """Wait, at the end, when the loop does not run any more, until a message waits on a channel."""
+        return bool(self._sockets[channel].zmq.poll(int(timeout_s * 1000)))
 
     def send(self, channel: str, frames: list[Frame]) -> None:
         """Send a message; one that nobody can take any more is dropped."""
-        self._sockets[channel].send_multipart(frames, zmq.NOBLOCK, copy=False)
+        self._sockets[channel].send(frames)
         self._look_again()
 
     def close(self) -> None:
         """Stop listening, and close all of them."""
         for channel, socket in self._sockets.items():
             if self._loop is not None and channel in self._read:
-                self._loop.remove_reader(socket.FD)
-            socket.close(linger=_LINGER_MS)
+                self._loop.remove_reader(socket.zmq.FD)
+            socket.zmq.close(linger=_LINGER_MS)
         self._loop = None
         self._own.term()
 
@@ -91,7 +135,7 @@ class ChannelSockets:
         if self._loop is None:
             return
         for channel in self._read:
-            while self._sockets[channel].get(zmq.EVENTS) & zmq.POLLIN:
+            while self._sockets[channel].readable():
                 if not self._on_readable(channel):
                     self._look_again()
                     break

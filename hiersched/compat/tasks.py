@@ -7,17 +7,47 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from hiersched.compat.calls import packed_apply
-from hiersched.compat.contents import plain_error
-from hiersched.compat.desk import Desk, Errand
+from hiersched.compat.contents import Content, plain_error
+from hiersched.compat.desk import Desk, Engine, Errand
 from hiersched.compat.wire import Message
-from hiersched.data.outcomes import lost_outcome
-from hiersched.errors import DependencyError, HierschedError, ProtocolError, UnknownEngine, UserError
+from hiersched.data.outcomes import Outcome, lost_outcome
+from hiersched.errors import (
+    DependencyError,
+    EngineLost,
+    HierschedError,
+    ProtocolError,
+    RemoteError,
+    UnknownEngine,
+    UserError,
+)
 from hiersched.kernels import bitset
 from hiersched.limits import DEPENDENCIES_MAX, RETRIES_MAX
 from hiersched.protocol import messages as m
 
 _PLAIN = m.Terms()
+
+
+class _TaskErrand(Errand):
+    """A task on its way. Old clients expect that it never runs twice on one engine: one that has failed on all there
+    are waits for another as long as it may, and has failed in vain then. Here it does not wait.
+    """
+
+    __slots__ = ("waits",)
+
+    def __init__(self, desk: Desk, message: Message) -> None:
+        super().__init__(desk, message, channel="task", path=message.idents[:1], engine=None)
+        self.waits = False  # if it fails
+
+    def answer(self, content: Content, outcome: Outcome, engine: Engine | None) -> None:
+        """Tell the client, and the books."""
+        if self.waits and isinstance(outcome.error, (RemoteError, EngineLost)):
+            text = f"it has failed on every engine that it may run on, the last time with {outcome.error}"
+            super().answer(plain_error("TaskTimeout", text), lost_outcome(outcome.error), None)
+        else:
+            super().answer(content, outcome, engine)
 
 
 class _Invalid(DependencyError):
@@ -36,9 +66,13 @@ class Tasks:
             raise ProtocolError(f"a task is a call, not {message.msg_type!r}")
         desk = self._desk
         desk.books.asked(message, queue="task")
-        errand = Errand(desk, message, channel="task", path=message.idents[:1], engine=None)
+        errand = _TaskErrand(desk, message)
         try:
             terms = self._terms(message)
+            spare = (bitset.from_wire(terms.targets).bit_count() or len(desk.roster)) - 1
+            if terms.retries > spare:
+                errand.waits = terms.timeout_s > 0
+                terms = replace(terms, retries=max(0, spare))
             pending = desk.exchange.submit(packed_apply(message), None if terms == _PLAIN else terms)
         except (ProtocolError, UnknownEngine, UserError, DependencyError) as error:
             self._refuse(errand, error)
@@ -57,6 +91,8 @@ class Tasks:
         asked = message.metadata
         targets = 0
         wanted = asked.get("targets") or []
+        if not isinstance(wanted, list):
+            raise ProtocolError(f"the targets of a task are a list of engines' uuids, not {type(wanted).__name__}")
         for uuid in wanted:
             rank = self._desk.roster.rank_of(str(uuid))
             if rank is not None:

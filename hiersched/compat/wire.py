@@ -21,7 +21,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-import zmq
 
 from hiersched.data.outputs import cleaned
 from hiersched.errors import ProtocolError, UserError
@@ -74,6 +73,7 @@ class Wire:
         self._mac = hmac.new(key, digestmod=_digest_named(signature_scheme)) if key else None
         self._seen: OrderedDict[bytes, None] = OrderedDict()
         self._encode, self._decode = _packers(pack, unpack)
+        self._nothing = self._encode({})
         self._numbers = itertools.count(1)
         self._lead = f"{self.session}_{os.getpid()}_"
 
@@ -149,6 +149,8 @@ class Wire:
         came.
         """
         header = self.header(kind) if isinstance(kind, str) else kind
+        if parent == NO_PARENT:
+            parent = self._nothing
         parts = [self.encode(header), parent, self.encode(metadata or {}), self.encode(content)]
         return [*idents, DELIMITER, self._sign(parts), *parts, *buffers]
 
@@ -172,15 +174,6 @@ def date_text(seconds: float | None = None) -> str:
     """A moment as this protocol writes it. seconds: since the epoch; by default now."""
     moment = datetime.now(UTC) if seconds is None else datetime.fromtimestamp(seconds, UTC)
     return moment.isoformat()
-
-
-def receive(socket: zmq.Socket[bytes], small_bytes: int) -> list[Frame] | None:
-    """The frames of the next message, or None if none waits. Frames of fewer bytes than `small_bytes` are copied."""
-    try:
-        frames = socket.recv_multipart(zmq.NOBLOCK, copy=False)
-    except zmq.Again:
-        return None
-    return [frame.bytes if len(frame) < small_bytes else frame for frame in frames]
 
 
 def _digest_named(scheme: str) -> Callable[..., Any]:
@@ -207,5 +200,5 @@ def _packers(pack: str, unpack: str) -> tuple[Callable[[Any], bytes], Callable[[
 def _json_in(part: bytes) -> Any:
     try:
         return msgspec.json.decode(part)
-    except msgspec.DecodeError:
-        return json.loads(part)  # which takes NaN, as those do who write it
+    except (msgspec.DecodeError, UnicodeDecodeError):  # NaN, and texts that are no UTF-8, which clients may write
+        return json.loads(part.decode(errors="replace"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 from pathlib import Path
 
@@ -38,6 +39,12 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     sets: dict[str, str] = {}
 
 
+class _Carrier(msgspec.Struct):
+    """A connection file of ipyparallel's that leads to a root too."""
+
+    hiersched: Connection
+
+
 class _Owner(msgspec.Struct):
     """What connection files of every version tell."""
 
@@ -59,30 +66,43 @@ def path_of(cluster: str, directory: str | Path | None = None) -> Path:
 
 def write(path: Path, connection: Connection) -> None:
     """Write the file at once and whole, readable by its owner only."""
+    write_private(path, connection)
+
+
+def write_private(path: Path, content: object) -> None:
+    """Write what holds a key as JSON: at once and whole, readable by its owner only."""
     draft = path.with_suffix(f".{os.getpid()}.new")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(connection)) + b"\n")
+        file.write(msgspec.json.format(msgspec.json.encode(content)) + b"\n")
     draft.replace(path)
 
 
 def read(path: Path) -> Connection:
     """The connection in a file. Raises ConnectionFileError that says what is wrong with it and what to do."""
     connection = read_any(path)
-    if connection.protocol != PROTOCOL_VERSION:
-        raise ConnectionFileError(
-            f"{path} is of a cluster that speaks protocol version {connection.protocol}, this side speaks "
-            f"{PROTOCOL_VERSION}: install the same version of hiersched on both sides"
-        )
-    if is_local(connection) and not _lives(connection.pid):
-        raise ConnectionFileError(
-            f"{path} is stale: the cluster's process {connection.pid} is gone. Start a new cluster."
-        )
+    check(connection, str(path))
     return connection
 
 
+def check(connection: Connection, source: str) -> None:
+    """Raise ConnectionFileError if this cannot be connected to. source: where it was found, as a person would say."""
+    if connection.protocol != PROTOCOL_VERSION:
+        raise ConnectionFileError(
+            f"{source} is of a cluster that speaks protocol version {connection.protocol}, this side speaks "
+            f"{PROTOCOL_VERSION}: install the same version of hiersched on both sides"
+        )
+    if is_gone(connection):
+        raise ConnectionFileError(
+            f"{source} is stale: the cluster's process {connection.pid} is gone. Start a new cluster."
+        )
+
+
 def read_any(path: Path) -> Connection:
-    """The connection in a file, of whatever version, gone or not. Raises ConnectionFileError if it is none."""
+    """The connection in a file, of whatever version, gone or not. Raises ConnectionFileError if it is none.
+
+    A file of ipyparallel's that leads to a root, written by a controller of ours, will do as well.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -90,6 +110,8 @@ def read_any(path: Path) -> Connection:
     try:
         return msgspec.json.decode(data, type=Connection)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
+            return msgspec.json.decode(data, type=_Carrier).hiersched
         raise ConnectionFileError(f"{path} is not a connection file of hiersched: {error}") from None
 
 
@@ -149,6 +171,11 @@ def is_local(connection: Connection) -> bool:
     return connection.host == socket.gethostname()
 
 
+def is_gone(connection: Connection) -> bool:
+    """The root has ended, as far as can be seen from this host."""
+    return is_local(connection) and not _lives(connection.pid)
+
+
 def _owner_of(path: Path) -> _Owner | None:
     try:
         return msgspec.json.decode(path.read_bytes(), type=_Owner)
@@ -157,10 +184,14 @@ def _owner_of(path: Path) -> _Owner | None:
 
 
 def _lives(pid: int) -> bool:
+    """Whether a process runs. One that nobody has reaped yet has ended."""
     try:
-        os.kill(pid, 0)
+        descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
         return False
-    except PermissionError:
-        return True
-    return True
+    try:
+        ended = select.poll()
+        ended.register(descriptor, select.POLLIN)
+        return not ended.poll(0)
+    finally:
+        os.close(descriptor)

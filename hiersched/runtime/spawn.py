@@ -34,6 +34,7 @@ class HostConfig(msgspec.Struct, kw_only=True):
     where the root writes the connection once it can be reached. owner: a pipe; when its other end closes, all ends.
     threads: for BLAS and OpenMP, of each engine. preload: modules that engines find imported already. path: entries for
     sys.path, after its own. environ: variables of all its processes. restart: engines that end are replaced.
+    guests: the cluster takes in engines that it has not started (core/enrolment.py).
     """
 
     cluster: str
@@ -48,6 +49,7 @@ class HostConfig(msgspec.Struct, kw_only=True):
     path: list[str] = []
     environ: dict[str, str] = {}
     restart: bool = False
+    guests: bool = False
     ready: int = -1
     owner: int = -1
 
@@ -72,7 +74,7 @@ class HostProcess:
         self.log = log_path(config.cluster, config.files)
         self._file = connection.path_of(config.cluster, config.files)
         self._key = config.key
-        self._directory = config.directory = _socket_directory()
+        self._directory = config.directory = socket_directory()
         self._ready, config.ready = os.pipe()
         self._owner = -1
         if owned:
@@ -165,7 +167,7 @@ class HostProcess:
         shutil.rmtree(self._directory, ignore_errors=True)
 
 
-def _socket_directory() -> str:
+def socket_directory() -> str:
     """A new directory for sockets. Raises UserError where their paths would be longer than the system allows."""
     directory = tempfile.mkdtemp(prefix=SOCKETS_PREFIX)
     longest = f"{directory}/scheduler-9-{ENGINES_MAX}-{ENGINES_MAX}"

@@ -153,3 +153,55 @@ def test_in_a_directory_of_others_no_lone_log_is_touched(tmp_path: Path, ended_p
     os.utime(theirs, (0, 0))
     assert profiles.clean_cluster_files(stale.parent) == [stale]
     assert theirs.exists()
+
+
+# --- files of ipyparallel's -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ipython_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory of IPython's default profile."""
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    profile = tmp_path / "ipython" / "profile_default"
+    (profile / "security").mkdir(parents=True)
+    return profile
+
+
+def put_ipyparallels(profile: Path, cluster_id: str, **changes: object) -> Path:
+    """ipyparallel's file for clients, as our controller writes it."""
+    name = f"ipcontroller-{cluster_id}-client.json" if cluster_id else "ipcontroller-client.json"
+    path = profile / "security" / name
+    facts = {"cluster": cluster_id or "default", "key": "secret", "address": "ipc://x/root", "pid": os.getpid()}
+    root = Connection(**(facts | {"host": socket.gethostname(), "nursery": os.getpid()} | changes))  # type: ignore[arg-type]
+    connection.write_private(path, {"ssh": "", "interface": "tcp://127.0.0.1", "key": "other", "hiersched": root})
+    return path
+
+
+def test_a_cluster_that_ipyparallel_has_started_is_found_by_its_id_or_as_the_newest(ipython_profile: Path) -> None:
+    path = put_ipyparallels(ipython_profile, "a")
+    assert profiles.find(cluster_id="a") == profiles.find() == profiles.find(profile_dir=ipython_profile) == path
+    assert connection.read(path).cluster == "a"
+
+
+def test_clusters_of_our_own_are_found_before_those_of_ipyparallel(home: Path, ipython_profile: Path) -> None:
+    put_ipyparallels(ipython_profile, "a")
+    ours = put(home / "b.json")
+    assert profiles.find() == ours
+
+
+def test_a_file_of_ipyparallels_own_controller_or_of_an_ended_cluster_is_not_found(
+    ipython_profile: Path, ended_pid: int
+) -> None:
+    put_ipyparallels(ipython_profile, "gone", pid=ended_pid)
+    connection.write_private(ipython_profile / "security" / "ipcontroller-client.json", {"interface": "tcp://1.2.3.4"})
+    with pytest.raises(ConnectionFileError, match="no cluster runs"):
+        profiles.find()
+    with pytest.raises(ConnectionFileError, match="no cluster 'gone'"):
+        profiles.find(cluster_id="gone")
+
+
+def test_the_files_of_ipyparallel_are_not_taken_for_our_own(ipython_profile: Path, ended_pid: int) -> None:
+    path = put_ipyparallels(ipython_profile, "a", pid=ended_pid)
+    assert not connection.is_ours(path)
+    assert not connection.is_free(path)
+    assert profiles.clean_cluster_files(path.parent) == []

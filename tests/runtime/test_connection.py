@@ -199,3 +199,16 @@ def test_the_file_is_plain_json() -> None:
     path = put("mine", age_s=0)
     assert msgspec.json.decode(path.read_bytes())["cluster"] == "mine"
     assert path.read_bytes().endswith(b"}\n")
+
+
+def test_a_root_that_has_ended_is_gone_even_before_anybody_reaps_it() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert connection.is_gone(living(pid=process.pid))
+
+
+def test_a_file_of_ipyparallels_that_leads_to_a_root_is_read_as_well(tmp_path: Path) -> None:
+    path = tmp_path / "ipcontroller-client.json"
+    connection.write_private(path, {"key": "other", "interface": "tcp://127.0.0.1", "hiersched": living()})
+    assert connection.read(path) == living()
+    assert not connection.is_ours(path)

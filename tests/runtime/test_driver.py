@@ -560,3 +560,103 @@ def test_a_last_word_to_who_is_gone_is_lost() -> None:
         assert stage.port.sent == [(b"b", m.Bye("the end"), ())]
 
     staged(story)
+
+
+# --- neighbours in this process ---------------------------------------------------------------------------------------
+
+
+def test_a_neighbour_in_this_process_speaks_hears_and_takes_its_signals_itself() -> None:
+    async def story(stage: Stage) -> None:
+        stage.start()
+        heard: list[tuple[m.Message, object]] = []
+        signals: list[int] = []
+        stage.driver.take_in(b"guest", lambda message, frames: heard.append((message, frames)), signals.append)
+        stage.core.on(e.Received, e.Send(b"guest", m.Beat(), (b"frame",)), e.Signal([b"guest", b"engine-3"], 2))
+        stage.driver.hear(b"guest", (hello(1, role="engine"), ()), (m.Beat(), ()))
+        assert [event.message for event in stage.core.of(e.Received)] == [hello(1, role="engine"), m.Beat()]
+        assert heard == [(m.Beat(), (b"frame",))]
+        assert signals == [2]
+        assert stage.spawner.signalled == [([b"engine-3"], 2)]
+        stage.core.on(e.Woke, e.Signal([b"guest"], 15))
+        stage.driver.step(e.Woke())
+        assert (signals, len(stage.spawner.signalled)) == ([2, 15], 1)
+        stage.core.on(e.Woke, e.Close(b"guest"), e.Send(b"guest", m.Beat()))
+        stage.driver.step(e.Woke())
+        assert [event.link for event in stage.core.of(e.LinkDown)] == [b"guest"]
+
+    staged(story)
+
+
+def test_a_neighbour_in_this_process_hears_what_others_cause() -> None:
+    async def story(stage: Stage) -> None:
+        stage.start()
+        heard: list[m.Message] = []
+        stage.driver.take_in(b"door", lambda message, frames: heard.append(message))
+        stage.core.on(e.Received, e.Send(b"door", m.Stop("1")), e.Send(b"a", m.Beat()), e.Send(b"door", m.Stop("2")))
+        stage.port.brings((b"a", m.Beat()))
+        await stage.until(lambda: heard)
+        assert heard == [m.Stop("1"), m.Stop("2")]
+        assert stage.port.sent == [(b"a", m.Beat(), ())]
+
+    staged(story)
+
+
+def test_what_a_neighbour_in_this_process_says_is_heard_at_once_and_in_one_step() -> None:
+    async def story(stage: Stage) -> None:
+        stage.start()
+        await stage.rest()
+        stage.core.events.clear()
+        stage.driver.take_in(b"door", lambda message, frames: None)
+        stage.driver.hear(b"door", (m.Beat(), ()), (m.Blob(bytes(16)), (b"data",)))
+        assert stage.core.events == [
+            e.Received(b"door", m.Beat(), ()),
+            e.Received(b"door", m.Blob(bytes(16)), (b"data",)),
+            e.Drained(),
+        ]
+        stage.core.events.clear()
+        stage.core.unsettled = False
+        stage.driver.hear(b"door", (m.Beat(), ()))
+        assert [type(event) for event in stage.core.events] == [e.Received]
+
+    staged(story)
+
+
+def test_an_edge_that_a_neighbour_in_this_process_ate_is_made_up_for() -> None:
+    async def story(stage: Stage) -> None:
+        stage.start()
+        await stage.rest()
+        stage.driver.take_in(b"door", lambda message, frames: None)
+        stage.core.on(e.Received, e.Send(b"a", m.Beat()))
+        stage.port.brings((b"a", m.Beat()))
+        stage.driver.hear(b"door", (m.Stop("said"), ()))  # comes first, and what it causes eats the edge
+        await stage.until(lambda: len(stage.core.of(e.Received)) == 2)
+
+    staged(story)
+
+
+def test_after_the_stop_nobody_in_this_process_is_heard() -> None:
+    async def story(stage: Stage) -> None:
+        stage.start()
+        stage.driver.take_in(b"door", lambda message, frames: None)
+        stage.core.events.clear()
+        stage.driver.stop()
+        stage.driver.hear(b"door", (m.Beat(), ()))
+        assert stage.core.events == []
+
+    staged(story)
+
+
+def test_a_neighbour_in_this_process_that_breaks_ends_it() -> None:
+    async def story(stage: Stage) -> None:
+        def breaks(message: m.Message, frames: object) -> None:
+            raise RuntimeError("a bug")
+
+        stage.start()
+        stage.driver.take_in(b"door", breaks)
+        stage.core.on(e.Received, e.Send(b"door", m.Beat()))
+        stage.driver.hear(b"door", (m.Beat(), ()))
+        assert stage.driver.failed
+        assert len(stage.exits) == 1
+        assert "a bug" in stage.exits[0]
+
+    staged(story)

@@ -174,7 +174,7 @@ def test_a_path_too_long_for_sockets_is_refused(tmp_path: Path, monkeypatch: pyt
     deep.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(deep))
     with pytest.raises(UserError, match="longer than the 107 that the system allows: set TMPDIR"):
-        spawn._socket_directory()
+        spawn.socket_directory()
     assert list(deep.iterdir()) == []
 
 
