@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from hiersched.client.joblib_backend import register_joblib, register_joblib_backend
     from hiersched.client.map_results import AsyncMapResult
     from hiersched.client.remote_functions import ParallelFunction, RemoteFunction
-    from hiersched.client.results import AsyncResult
+    from hiersched.client.results import AsyncHubResult, AsyncResult
     from hiersched.client.views import parallel, remote
     from hiersched.core.topology import Host, TreePlan, plan_tree
     from hiersched.data.conditions import depend, dependent, interactive, require
@@ -71,6 +71,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "ALL_COMPLETED": "concurrent.futures",
+    "AsyncHubResult": "hiersched.client.results",
     "AsyncMapResult": "hiersched.client.map_results",
     "AsyncResult": "hiersched.client.results",
     "BroadcastView": "hiersched.client.broadcast_view",
@@ -104,6 +105,7 @@ __all__ = [
     "FIRST_COMPLETED",
     "FIRST_EXCEPTION",
     "AnswerLost",
+    "AsyncHubResult",
     "AsyncMapResult",
     "AsyncResult",
     "BlobLost",

@@ -8,17 +8,92 @@ another language. `Bug`: our fault; please report it. Each message says the caus
 from __future__ import annotations
 
 import builtins
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, NoReturn
+from types import MappingProxyType, ModuleType
+from typing import Any, ClassVar, NoReturn, Self
 
 
 class HierschedError(Exception):
-    """Base of all errors raised by hiersched."""
+    """Base of all errors raised by hiersched.
+
+    kin: classes of ipyparallel.error that code written for ipyparallel catches in the place of this one. Where that
+    module is loaded they are bases of ours, so that it does catch them; it is not loaded for their sake.
+    """
+
+    kin: ClassVar[tuple[str, ...]] = ()
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        theirs = sys.modules.get("ipyparallel.error")
+        if theirs is not None and not issubclass(CompositeError, getattr(theirs, "CompositeError", Exception)):
+            _meet(theirs)
+        return super().__new__(cls, *args)
+
+    def __init__(self, *args: Any) -> None:
+        Exception.__init__(self, *args)  # as of any exception: their classes, and Python's, have rules of their own
+
+    __str__ = Exception.__str__
+    __repr__ = Exception.__repr__
+
+
+def _meet(theirs: ModuleType) -> None:
+    """Make the classes that are our errors' kin bases of theirs. It changes nothing to do it twice."""
+    met = [HierschedError]
+    for kind in met:
+        met += kind.__subclasses__()
+        if "kin" in vars(kind):
+            kin = (getattr(theirs, name) for name in kind.kin)
+            kind.__bases__ = tuple(dict.fromkeys((*kind.__bases__, *kin)))
 
 
 class Bug(HierschedError):
     """An invariant of hiersched was broken. Nothing the caller did should lead here."""
+
+
+class Remote:
+    """What code that knows only ipyparallel asks of errors that come from elsewhere: it tells them apart by name.
+
+    ename, evalue: its name there, and its text; of a RemoteError, those of the exception that was raised. traceback:
+    the remote one as text, traceback_lines: its lines; empty where no code of the user's raised anything.
+    """
+
+    kin: tuple[str, ...]
+    engine_id: int | None = None
+    method = "apply"
+    traceback_lines: Sequence[str] = ()
+
+    @property
+    def ename(self) -> str:
+        """The name of the first of its kin, or else its own."""
+        return self.kin[0] if self.kin else type(self).__name__
+
+    @property
+    def evalue(self) -> str:
+        """Its text."""
+        return str(self)
+
+    @property
+    def traceback(self) -> str:
+        """The remote traceback; its last line is the name and the text."""
+        return "\n".join(self.traceback_lines)
+
+    @property
+    def engine_info(self) -> dict[str, Any]:
+        """The engine's id and name, and the method, as ipyparallel gives them; empty where there was no engine."""
+        if self.engine_id is None:
+            return {}
+        return {"engine_id": self.engine_id, "engine_uuid": f"engine-{self.engine_id}", "method": self.method}
+
+    def render_traceback(self) -> list[str]:
+        """The lines that IPython shows instead of the local traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
+    def _render_traceback_(self) -> list[str]:
+        return self.render_traceback()
+
+    def print_traceback(self, excid: int | None = None) -> None:
+        """Print what `render_traceback` gives. excid: as for CompositeError; here there is but one."""
+        print("\n".join(self.render_traceback()))
 
 
 # --- the caller asked for something that cannot be done ---------------------------------------------------------------
@@ -53,21 +128,25 @@ class UnknownEngine(UserError, IndexError):
 class UnknownEngineSet(UserError, KeyError):
     """An id of engines started together that does not exist. Names the valid ones."""
 
-    __str__ = Exception.__str__  # not the quoted text of a KeyError
 
-
-class UnknownTask(UserError, KeyError, IndexError):
+class UnknownTask(Remote, UserError, KeyError, IndexError):
     """An id, or a place in the history, of a call or task that never was one, is of another session, or ended too long
     ago. Says which, and names the latest there are.
     """
 
-    __str__ = Exception.__str__  # not the quoted text of a KeyError
+    kin = ("RemoteError",)
+    ename = "KeyError"  # the hub's words for it
+
+
+class UnknownDependency(UnknownTask):
+    """What a task is to wait for is no task of this session's. The task was not sent."""
+
+    kin = ("InvalidDependency",)
+    ename = "InvalidDependency"
 
 
 class UnknownSession(UserError, KeyError):
     """The id of a session that does not exist. Names those that can be joined."""
-
-    __str__ = Exception.__str__  # KeyError would show the text quoted
 
 
 class ResultDropped(UnknownTask):
@@ -76,6 +155,8 @@ class ResultDropped(UnknownTask):
 
 class NoEngines(UserError):
     """The call needs at least one engine, and the cluster has none."""
+
+    kin = ("NoEnginesRegistered",)
 
 
 class ConnectionFileError(UserError):
@@ -93,36 +174,40 @@ class PlanError(UserError, ValueError):
 # --- the user's code or the engine under it failed --------------------------------------------------------------------
 
 
-class TaskError(HierschedError):
-    """A call failed on an engine."""
+class TaskError(Remote, HierschedError):
+    """A call failed on an engine, or on the way there."""
 
 
 class RemoteError(TaskError):
     """The user's code raised on an engine. It did run.
 
-    ename, evalue: name and text of the remote exception; traceback: its formatted lines; engine_id: the engine's rank;
-    method: 'apply' or 'execute'. pickled: the exception itself, if it could be pickled; data.outcomes.original_of
-    rebuilds it.
+    ename, evalue: name and text of the remote exception; engine_id: the engine's rank; method: 'apply' or 'execute'.
+    pickled: the exception itself, if it could be pickled; data.outcomes.original_of rebuilds it.
     """
 
+    kin = ("RemoteError",)
+    ename = evalue = ""
     pickled = b""
-    method = "apply"
 
     def __init__(
         self,
         ename: str,
         evalue: str,
-        traceback: list[str],
+        traceback: Sequence[str],
         engine_id: int | None = None,
     ) -> None:
-        super().__init__(ename, evalue)
+        """traceback: its formatted lines."""
+        Exception.__init__(self, ename, evalue)
         self.ename = ename
         self.evalue = evalue
-        self.traceback = traceback
+        self.traceback_lines = traceback
         self.engine_id = engine_id
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.ename, self.evalue, self.traceback, self.engine_id), vars(self)
+        return type(self), (self.ename, self.evalue, self.traceback_lines, self.engine_id), vars(self)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._where()}{self.ename}({self.evalue})>"
 
     def __str__(self) -> str:
         return f"{self._where()}{self.ename}: {self.evalue}"
@@ -130,22 +215,11 @@ class RemoteError(TaskError):
     def _where(self) -> str:
         return "" if self.engine_id is None else f"[engine {self.engine_id}] "
 
-    @property
-    def engine_info(self) -> dict[str, Any]:
-        """The engine's id and name, and the method, as ipyparallel gives them."""
-        return {"engine_id": self.engine_id, "engine_uuid": f"engine-{self.engine_id}", "method": self.method}
-
     def render_traceback(self) -> list[str]:
         """The engine, and the remote traceback's lines; IPython shows these instead of the local ones."""
-        if not self.traceback:
+        if not self.traceback_lines:
             return [str(self)]
-        return [*filter(None, [self._where().rstrip()]), *self.traceback]
-
-    _render_traceback_ = render_traceback  # the name that IPython asks for
-
-    def print_traceback(self, excid: int | None = None) -> None:
-        """Print the remote traceback. excid: as for CompositeError; there is but one."""
-        print("\n".join(self.render_traceback()))
+        return [*filter(None, [self._where().rstrip()]), *self.traceback_lines]
 
 
 class EngineLost(TaskError):
@@ -155,20 +229,26 @@ class EngineLost(TaskError):
     engine_id: the engine's rank; reason: how it ended.
     """
 
-    engine_id: int | None = None
+    kin = ("EngineError", "RemoteError")
     reason: str = ""
 
 
 class BlobLost(TaskError):
     """Data that a call refers to is no longer held anywhere. The call did not run; submit it again."""
 
+    kin = ("EngineError", "RemoteError")
+
 
 class AnswerLost(TaskError):
     """The call ran, and its answer was lost together with a scheduler. Check its side effects before calling again."""
 
+    kin = ("EngineError", "RemoteError")
+
 
 class TaskCancelled(TaskError):
     """The task was cancelled before it started. It did not run."""
+
+    kin = ("TaskAborted",)
 
 
 class TaskInterrupted(TaskCancelled):
@@ -178,13 +258,19 @@ class TaskInterrupted(TaskCancelled):
 class DependencyError(TaskError):
     """What the task depends on failed, is unknown, or can never be. It did not run."""
 
+    kin = ("ImpossibleDependency", "RemoteError")
+
 
 class DependencyTimeout(DependencyError, TimeoutError):
     """What the task depends on was not there within its timeout. It did not run."""
 
+    kin = ("TaskTimeout",)
+
 
 class UnmetDependency(TaskError):
     """Raised on an engine, by user code or by `depend` and `require`: this call should run on another engine."""
+
+    kin = ("ImpossibleDependency", "RemoteError")
 
 
 class QuorumNotReached(TaskError, TimeoutError):
@@ -204,6 +290,7 @@ class CompositeError(TaskError):
     ones, the first `tb_limit`.
     """
 
+    kin = ("CompositeError",)
     tb_limit = 4
 
     def __init__(
@@ -238,16 +325,13 @@ class CompositeError(TaskError):
         """
         if excid is not None:
             part, error = self._entry(excid)
-            return [f"{self._label([part])}:", *_traceback_of(error)]
+            return [self._heading([part]), *_traceback_of(error)]
         groups = list(self._groups(lambda error: "\n".join(_traceback_of(error))).items())
         lines = [self.msg]
         for text, parts in groups[: self.tb_limit]:
-            lines += ["", f"{self._label(parts)}:", *text.split("\n")]
+            lines += ["", self._heading(parts), *text.split("\n")]
         rest = self._rest(groups)
         return [*lines, "", *rest] if rest else lines
-
-    def _render_traceback_(self) -> list[str]:
-        return self.render_traceback()
 
     def print_traceback(self, excid: int | None = None) -> None:
         """Print what `render_traceback` gives."""
@@ -273,9 +357,18 @@ class CompositeError(TaskError):
     def _label(self, parts: Iterable[int]) -> str:
         return f"[{self.unit}{ranges_of(parts)}]"
 
+    def _heading(self, parts: list[int]) -> str:
+        """What stands above a traceback: '[0-62:execute]:'; items of a map are all of one method."""
+        method = "" if self.unit == "item " else f":{getattr(self.errors[parts[0]], 'method', 'apply')}"
+        return f"[{self.unit}{ranges_of(parts)}{method}]:"
+
     def _rest(self, groups: list[tuple[str, list[int]]]) -> list[str]:
-        """A line about those that are not shown, if there are any."""
+        """A line about those that are not shown, if there are any; of several calls, about those that are equal too."""
         parts = [part for _, group in groups[self.tb_limit :] for part in group]
+        if not parts and self.unit == "part " and len(self.errors) > self.tb_limit:
+            engines = {error.engine_id for error in self.errors.values() if isinstance(error, TaskError)}
+            where = ranges_of(engine for engine in engines if engine is not None)
+            return [f"... {len(self.errors) - len(groups)} more exceptions, equal to these; engines: {where}"]
         if not parts:
             return []
         names = dict.fromkeys(_name_of(self.errors[part]) for part in parts)
@@ -309,16 +402,15 @@ def _name_of(error: Exception) -> str:
 
 def _traceback_of(error: Exception) -> list[str]:
     """The remote lines of an error; of one that no code raised, its text."""
-    return error.traceback if isinstance(error, RemoteError) and error.traceback else [gist_of(error)]
+    lines = error.traceback_lines if isinstance(error, TaskError) else ()
+    return list(lines) or [gist_of(error)]
 
 
 def _as_tuple(part: int, error: Exception) -> tuple[str, str, str, dict[str, Any]]:
-    text = error.evalue if isinstance(error, RemoteError) else str(error)
-    engine = getattr(error, "engine_id", None)
-    info = {"engine_id": part if engine is None else engine, "engine_uuid": f"engine-{engine}", "method": "apply"}
-    if isinstance(error, RemoteError):
-        info = error.engine_info
-    return _name_of(error), text, "\n".join(_traceback_of(error)), info
+    engine = {"engine_id": part, "engine_uuid": f"engine-{part}", "method": "apply"}
+    if isinstance(error, TaskError):
+        return error.ename, error.evalue, "\n".join(_traceback_of(error)), error.engine_info or engine
+    return type(error).__name__, str(error), gist_of(error), engine
 
 
 # --- another process is gone, or is not ours --------------------------------------------------------------------------

@@ -66,6 +66,7 @@ LOST_AFTER_S = 3 * BEAT_PERIOD_S  # three missed beats
 LINK_DELAY_S_MAX = 1.0
 START_TIMEOUT_S = 60.0  # from asking for a process to its hello
 START_LOOK_PERIOD_S = 0.02  # between two looks whether engines are still being started
+CONNECTION_LOOK_PERIOD_S = 0.02  # between two looks whether a connection file has come
 CONNECT_TIMEOUT_S = 10.0  # from a client's hello to its welcome
 LAST_WORDS_S = 0.2  # that a client which leaves waits for what it said last to be sent
 STOP_TIMEOUT_S = 5.0  # from asking a process to end to killing it
@@ -94,6 +95,26 @@ INTERRUPT_HELD_S_MAX = 1.0  # a Ctrl-C waits so long for a safe point; then a se
 CALLS_RECALLED_MAX = 10_000  # ended calls of one view, or of a client, whose ids are still listed
 COMPLETION_TIMEOUT_S = 0.5  # for an engine's completions of what is being typed
 DASK_TIMEOUT_S = 30.0  # from asking a dask scheduler or worker to start or to end
+
+# What the door to ipyparallel's clients remembers for them, beside what its database does.
+RECORDS_PENDING_MAX = 200_000  # requests that have not ended; of older ones only the database knows
+RECORDS_UNSAVED_MAX = 1_024  # requests that ended and are not written to the database yet
+RECORDS_UNSAVED_BYTES_MAX = 64 * MIB  # of the payloads of what is not written yet
+RECORDS_ENDED_MAX = 10_000  # requests that ended and whose ids are remembered
+RECORDS_PER_QUERY_MAX = 500  # ids in one query: SQLite takes no deeper expressions than 1000
+RECORDS_SAVE_PERIOD_S = 1.0  # a database on disk is written to at least this often
+RECORDS_LOCK_TIMEOUT_S = 0.05  # for somebody else who has the same database open
+RECORD_OUTPUT_CHARS_MAX = MIB  # of what one request printed, of each stream; the rest is not recorded, and that is said
+
+# ipyparallel's clients and engines.
+OLD_SIGNATURES_MAX = 65_536  # of messages, remembered so that none is heard twice
+OLD_TASKS_RECALLED_MAX = 200_000  # ids of tasks that others may name as dependencies
+OLD_WITHDRAWN_MAX = 10_000  # ids of requests that were withdrawn before they came
+OLD_MESSAGES_MAX = 1_000_000  # that wait for one peer who does not read; more are dropped
+GUEST_LOOK_PERIOD_S = 0.2  # between two looks whether an engine that has registered can be reached
+GUEST_LEAVE_TIMEOUT_S = 2.0  # from telling an engine to end to leaving it alone
+GUEST_OUTPUT_TIMEOUT_S = 1.0  # from an engine's answer to taking it as all that it says
+OLD_DEPARTURE_DELAY_S = 0.02  # of the news that an engine is gone, so that what it owed is answered before
 
 # What users see. A wait is shown when it lasts; a bar is drawn again at most this often.
 PROGRESS_AFTER_S = 1.0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import pickle
+import subprocess
+import sys
 
 import pytest
 
@@ -87,8 +89,8 @@ def test_each_different_traceback_is_shown_once():
     error.errors[63] = RemoteError("ValueError", "of its own", ["line 9"], 63)
     assert error.render_traceback() == [
         "some engines failed",
-        *("", "[0-62,64-499]:", "line 1", "1 / 0"),
-        *("", "[63]:", "line 9"),
+        *("", "[0-62,64-499:apply]:", "line 1", "1 / 0"),
+        *("", "[63:apply]:", "line 9"),
     ]
 
 
@@ -126,7 +128,7 @@ def test_one_of_many_errors_can_be_picked(capsys):
     with pytest.raises(RemoteError):
         error.raise_exception(1)
     error.print_traceback(1)
-    assert capsys.readouterr().out == "[7]:\nline 1\n1 / 0\n"
+    assert capsys.readouterr().out == "[7:apply]:\nline 1\n1 / 0\n"
     for pick in (error.raise_exception, error.render_traceback):
         with pytest.raises(IndexError, match="there is no exception 2: there are 2"):
             pick(2)
@@ -135,7 +137,7 @@ def test_one_of_many_errors_can_be_picked(capsys):
 def test_errors_can_be_had_as_ipyparallels_tuples():
     error = CompositeError("some engines failed", {5: EngineLost("engine 5 was killed"), 7: remote(7)})
     lost, failed = error.elist
-    assert lost[:2] == ("EngineLost", "engine 5 was killed")
+    assert lost[:2] == ("EngineError", "engine 5 was killed")
     assert lost[3]["engine_id"] == 5
     assert failed == ("ZeroDivisionError", "division by zero", "line 1\n1 / 0", remote(7).engine_info)
 
@@ -166,3 +168,63 @@ def test_what_an_error_holds_crosses_processes_with_it():
     copy = pickle.loads(pickle.dumps(composite(2)))
     assert set(copy.errors) == {0, 1}
     assert copy.elist == composite(2).elist
+
+
+# --- errors that code written for ipyparallel catches -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (remote(), "RemoteError"),
+        (composite(2), "CompositeError"),
+        (composite(2), "RemoteError"),
+        (EngineLost("gone"), "EngineError"),
+        (EngineLost("gone"), "RemoteError"),
+        (errors.TaskCancelled("withdrawn"), "TaskAborted"),
+        (errors.TaskInterrupted("withdrawn"), "TaskAborted"),
+        (errors.DependencyError("never"), "ImpossibleDependency"),
+        (errors.DependencyTimeout("late"), "TaskTimeout"),
+        (errors.UnmetDependency("elsewhere"), "UnmetDependency"),
+        (errors.UnknownDependency("7-1"), "InvalidDependency"),
+        (errors.UnknownTask("7-1"), "RemoteError"),
+        (errors.NoEngines("none"), "NoEnginesRegistered"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_an_error_is_caught_by_ipyparallels_name_for_it(ours, theirs):
+    import ipyparallel.error
+
+    text = str(ours)
+    made = type(ours)(*ours.__reduce__()[1])
+    assert isinstance(made, getattr(ipyparallel.error, theirs))
+    assert isinstance(ours, getattr(ipyparallel.error, theirs)), "those made before are of the same class"
+    assert str(made) == text, "and says the same"
+    assert str(pickle.loads(pickle.dumps(made))) == text
+
+
+def test_no_error_loads_ipyparallel():
+    code = "import sys, hiersched as hs; hs.EngineLost('gone'); print('ipyparallel' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert told.stdout.strip() == "False"
+
+
+def test_an_error_that_no_code_raised_is_told_apart_by_name():
+    error = EngineLost("engine 3: killed")
+    error.engine_id = 3
+    assert (error.ename, error.evalue, error.traceback) == ("EngineError", "engine 3: killed", "")
+    assert error.engine_info == {"engine_id": 3, "engine_uuid": "engine-3", "method": "apply"}
+    assert error.render_traceback() == ["EngineLost: engine 3: killed"]
+    assert errors.DependencyTimeout("late").ename == "TaskTimeout"
+    assert errors.UnknownTask("7-1").ename == "KeyError"
+    assert errors.DependencyError("never").engine_info == {}
+
+
+def test_the_traceback_is_text_and_lines():
+    assert remote().traceback == "line 1\n1 / 0"
+    assert remote().traceback_lines == ["line 1", "1 / 0"]
+
+
+def test_of_several_calls_that_failed_alike_the_engines_are_named():
+    error = CompositeError("f failed", {part: remote(part % 2) for part in range(8)}, unit="part ")
+    assert error.render_traceback()[-1] == "... 7 more exceptions, equal to these; engines: 0-1"

@@ -44,10 +44,15 @@ class Broadcasts:
         except ProtocolError as error:
             errand.lose(error, errand.engines)
             return
-        here = [engine for engine in errand.engines if self._desk.roster.rank_of(engine[0]) == engine[1]]
-        absent = [engine for engine in errand.engines if engine not in here]
+        here: list[int] = []
+        absent: list[Engine] = []
+        for uuid, rank in errand.engines:
+            if self._desk.roster.rank_of(uuid) == rank:
+                here.append(rank)
+            else:
+                absent.append((uuid, rank))
         if here:
-            errand.begin(self._desk.exchange.call([rank for _, rank in here], packed, lane=lane))
+            errand.begin(self._desk.exchange.call(here, packed, lane=lane))
         if absent:
             errand.lose(UnknownEngine("the engine is not there any more"), absent)
 

@@ -36,8 +36,10 @@ def packed_cell(message: Message) -> PackedCall:
     if not isinstance(code, str) or not isinstance(expressions, dict):
         raise ProtocolError("an execute_request has code, as text")
     wanted = {str(name): str(expressions[name]) for name in expressions}
+    silent = bool(content.get("silent", False))
+    halts = not silent and bool(content.get("stop_on_error", True))
     try:
-        cell = msgspec.msgpack.encode(Cell(code, bool(content.get("silent", False)), True, wanted))
+        cell = msgspec.msgpack.encode(Cell(code, silent, True, wanted, halts))
     except UnicodeEncodeError as error:
         raise ProtocolError(f"the code of an execute_request is no text: {error}") from None
     return PackedCall(m.NO_FUNCTION, {}, [cell])

@@ -27,13 +27,13 @@ OK: Content = {"status": "ok"}
 ABORTED: Content = {"status": "aborted"}
 
 # What stands for our errors there; the first that fits counts.
-_NAMES: tuple[tuple[type[BaseException], str], ...] = (
+_NAMES: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...] = (
     (DependencyTimeout, "TaskTimeout"),
     (DependencyError, "ImpossibleDependency"),
     (UnmetDependency, "ImpossibleDependency"),
     (NoEngines, "NoEnginesRegistered"),
     (TaskCancelled, "TaskAborted"),
-    ((EngineLost, UnknownEngine, AnswerLost, BlobLost), "EngineError"),  # type: ignore[list-item]
+    ((EngineLost, UnknownEngine, AnswerLost, BlobLost), "EngineError"),
 )
 
 

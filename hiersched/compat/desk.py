@@ -139,7 +139,7 @@ def tell_input(desk: Desk, message: Message, *, of: tuple[str, bytes], engine: E
 def finished(desk: Desk, outcome: Outcome, *, of: tuple[str, bytes], engine: Engine | None, method: str) -> Content:
     """Publish how one engine's part ended, and that no more output comes. The content of the reply."""
     content = told(desk, outcome, of=of, engine=engine, method=method)
-    if engine is not None and outcome.started is not None:
+    if engine is not None and (outcome.started is not None or content.get("engine_info")):
         desk.iopub.idle(of=of, engine=engine)
     return content
 

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Set
 
 import msgspec
+from traitlets.config import Config
 
 from hiersched.client.pending import Pending
 from hiersched.client.session import Session
@@ -21,11 +22,14 @@ from hiersched.limits import START_LOOK_PERIOD_S
 
 
 class Startup(msgspec.Struct, frozen=True, kw_only=True):
-    """What each engine is given: variables, working directory, entries for sys.path, and code to run; see `begin`."""
+    """What each engine is given: variables, working directory, entries for sys.path, IPython's settings, and code to
+    run; see `begin`.
+    """
 
     environ: dict[str, str]
     directory: str
     path: list[str]
+    settings: Config
     files: list[str]
     lines: list[str]
 

@@ -17,12 +17,14 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
+from copy import deepcopy
 from pathlib import Path
 from typing import NoReturn
 
 from ipyparallel.apps.baseapp import catch_config_error
 from ipyparallel.engine.app import IPEngine, aliases
 from traitlets import Dict, Integer
+from traitlets.config import Config
 
 from hiersched.client.session import Session
 from hiersched.compat import connection_files
@@ -38,6 +40,7 @@ _JOB_CONTROL = {signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT, signal.SIGTSTP, 
 _FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP, signal.SIGSYS}
 _OWN = {signal.SIGCHLD, signal.SIGPIPE, signal.SIGWINCH}
 PASSED_ON = frozenset(signal.Signals) - _JOB_CONTROL - _FAULTS - _OWN  # the others are about this process itself
+_SHELL_SECTIONS = frozenset({"DisplayFormatter", "PlainTextFormatter", "InlineBackend", "IPCompleter", "ScriptMagics"})
 _IGNORED = {
     "sshserver": "the engines run where the controller does",
     "sshkey": "the engines run where the controller does",
@@ -116,6 +119,7 @@ class EngineSet(IPEngine):
             environ=dict(os.environ),
             directory=os.getcwd(),
             path=[entry for entry in sys.path if entry],
+            settings=of_shell(self.config),
             files=[os.path.abspath(os.path.expanduser(file)) for file in files if file],
             lines=[line for line in lines if line],
         )
@@ -125,6 +129,16 @@ class EngineSet(IPEngine):
         except (HierschedError, TimeoutError) as error:
             self.log.error("%s", error)
             return 1
+
+
+def of_shell(config: Config) -> Config:
+    """What a configuration says about IPython, for a shell of ours: what it says of a kernel's own shell as well."""
+    said = deepcopy(config)
+    settings = Config({"InteractiveShell": said.get("InteractiveShell", Config())})
+    settings.InteractiveShell.merge(said.get("ZMQInteractiveShell", Config()))
+    for section in _SHELL_SECTIONS & said.keys():
+        settings[section] = said[section]
+    return settings
 
 
 def _become(run: Callable[[], int], parent: int) -> NoReturn:

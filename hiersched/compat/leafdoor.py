@@ -149,7 +149,9 @@ class LeafDoor:
         if message.msg_type == "registration_request":
             self._register(message)
         elif message.msg_type == "unregistration_request":
-            self._unregister(message.content.get("id"))
+            rank = message.content.get("id")
+            if isinstance(rank, int):  # one that never got an id has none to give back
+                self._unregister(rank)
         else:
             raise ProtocolError(f"an engine has no business with {message.msg_type!r} on the registration channel")
 
@@ -245,7 +247,7 @@ class LeafDoor:
             arrival.awake = True
             self._try(arrival)
 
-    def _unregister(self, rank: Any) -> None:
+    def _unregister(self, rank: int) -> None:
         """An engine has ended, or is about to. Word of it may come more than once."""
         self._leaving.discard(rank)
         for guest in list(self._guests.values()):

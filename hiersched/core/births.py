@@ -58,6 +58,10 @@ class Births:
         """Start the children of the scheduler of ranks [first, last)."""
         self._spawn(children_of(self._plans[0], first, last, level=level), None)
 
+    def start_leaf_for_guests(self) -> None:
+        """At a root: start the leaf that takes in engines which nobody here starts."""
+        self._spawn([Child("scheduler", m.NO_RANK, m.NO_RANK, self._plans[0].hosts[0].name, 1)], None)
+
     def grow(self, first: int, engines: int) -> int:
         """At a root: start engines of ranks from `first` on. How many: all of them or none."""
         last = first + engines

@@ -196,4 +196,4 @@ def _parts_by_rank(call: m.Call, frames: Sequence[Frame], targets: int) -> _Part
 
 def _call_on(call: m.Call, child: Neighbour, share: int, parts: list[m.Part]) -> m.Call:
     """The call on the targets that one child has."""
-    return m.Call(call.request, bitset.to_wire(share, child.first), call.lane, call.function, call.needs, parts)
+    return m.Call(call.request, bitset.to_wire(share, child.least), call.lane, call.function, call.needs, parts)

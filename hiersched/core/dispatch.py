@@ -22,7 +22,7 @@ from hiersched.core.membership import Neighbour
 from hiersched.core.pace import Paces
 from hiersched.core.queues import ANY, Flight, Line, Link, Queues, Standing, standing_of
 from hiersched.protocol.framing import Frame
-from hiersched.protocol.messages import RAISED, Digest, Result, Task, TaskId, Try
+from hiersched.protocol.messages import NO_RANK, RAISED, Digest, Result, Task, TaskId, Try
 
 NOBODY: Link = b"\0"  # owns the tasks of clients that have gone; no client can have this name
 
@@ -284,10 +284,19 @@ class _Openings:
         """Where a task goes that may run on `allowed`: to its hint if it can, else to the least load; None: nowhere."""
         hint = -1 if flight.standing is None else flight.standing.hint
         if hint >= 0 and allowed >> hint & 1:
-            place = bisect_right(self._firsts, hint) - 1
-            if place >= 0 and self._members[place] >> hint & 1 and self._is_open(place, allowed):
+            place = self._place_of(hint)
+            if place >= 0 and self._is_open(place, allowed):
                 return self._children[place]
         return self._least(allowed)
+
+    def _place_of(self, rank: int) -> int:
+        """The place of the child that has this rank; -1: none. The leaf for guests comes last."""
+        members = self._members
+        place = bisect_right(self._firsts, rank) - 1
+        if place >= 0 and members[place] >> rank & 1:
+            return place
+        last = len(members) - 1
+        return last if last >= 0 and self._firsts[last] == NO_RANK and members[last] >> rank & 1 else -1
 
     def _least(self, allowed: int) -> Neighbour | None:
         heap = self._heaps.get(allowed)
@@ -307,8 +316,8 @@ class _Openings:
 
     def _heap_of(self, allowed: int) -> list[tuple[float, int, int]]:
         if allowed > 0 and not allowed & (allowed - 1):  # one rank: no need to look at all children
-            place = bisect_right(self._firsts, allowed.bit_length() - 1) - 1
-            places: Iterable[int] = (place,) if place >= 0 and self._members[place] & allowed else ()
+            place = self._place_of(allowed.bit_length() - 1)
+            places: Iterable[int] = (place,) if place >= 0 else ()
         else:
             places = [place for place, members in enumerate(self._members) if members & allowed]
         children = self._children

@@ -100,6 +100,7 @@ class Family:
             self._note_births([(born.first, born.birth)], ~self.joined)
         core.router.rebuild(core.membership.children.values())
         core.births.on_hello(link)
+        core.enrolment.on_arrival(link)
         self._note_expected()
         known = core.membership.members & ~self.joined  # those that just joined are news to come
         facts = {"keep": not core.place.is_root}
@@ -145,6 +146,7 @@ class Family:
         """A child is gone, or an orphan before it came here. Its own children, if they live on, are ours."""
         core = self._core
         self.early.pop(event.link, None)
+        core.enrolment.forget(event.link)
         known = [*core.membership.children, *core.orphans.links()] if event.orphans else ()
         orphans = [child for child in event.orphans if link_of(child) not in known]
         core.births.adopt(orphans)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from hiersched.core.replacements import Replacements
 from hiersched.kernels import bitset
 from hiersched.limits import LOST_AFTER_S
+from hiersched.protocol.messages import NO_RANK
 
 Link = bytes
 
@@ -22,7 +23,8 @@ Link = bytes
 class Neighbour:
     """A child or a client. below: the engines of a child scheduler's subtree, a bit set of ranks.
 
-    range: all ranks that a child scheduler answers for.
+    range: all ranks that a child scheduler answers for; those of the leaf for guests lie anywhere, and more are added.
+    least: none of its ranks is below.
     """
 
     link: Link
@@ -42,8 +44,10 @@ class Neighbour:
     completed: int = 0  # calls and tasks that an engine has answered
     climbed: bool = False  # it came from a lost scheduler, and has not said yet who is left below it
     range: int = field(init=False, default=0)
+    least: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
+        self.least = self.first if self.first != NO_RANK else 0
         if self.role == "scheduler":
             self.range = bitset.of_range(self.first, self.last)
 
@@ -58,6 +62,10 @@ class Neighbour:
         which may still hold its answer.
         """
         return 1 << self.first if self.role == "engine" else self.range
+
+    def covers(self, rank: int) -> bool:
+        """Whether it answers for this rank."""
+        return self.first <= rank < self.last or (self.first == NO_RANK and rank >= 0 and self.range >> rank & 1 == 1)
 
 
 class Membership:
@@ -102,6 +110,8 @@ class Membership:
         """The child that already stands for a rank of [first, last)."""
         for child in self.children.values():
             if child.first < last and first < child.last:
+                return child
+            if child.first == NO_RANK and (first == NO_RANK or child.range & bitset.of_range(first, last)):
                 return child
         return None
 

@@ -24,17 +24,22 @@ class _OpenOrder:
 
 
 class Orders:
-    """The orders of one scheduler that are not answered yet. carry_out: does it for engines that are its children."""
+    """The orders of one scheduler that are not answered yet.
 
-    def __init__(self, outbox: Outbox, router: Router, carry_out: CarryOut) -> None:
+    carry_out: does it for engines that are its children. starts: it can start others; if not, none are restarted.
+    """
+
+    def __init__(self, outbox: Outbox, router: Router, carry_out: CarryOut, *, starts: bool = True) -> None:
         self.open: dict[m.TaskId, _OpenOrder] = {}
         self._outbox = outbox
         self._router = router
         self._carry_out = carry_out
+        self._starts = starts
 
     def on_order(self, link: Link, order: m.Order, now: float) -> None:
         """Do it, or pass it on. Targets that are not there go without an answer; above the bound, all do."""
-        if len(self.open) >= INQUIRIES_OPEN_MAX or order.request in self.open:
+        in_vain = order.verb == "restart" and not self._starts
+        if in_vain or len(self.open) >= INQUIRIES_OPEN_MAX or order.request in self.open:
             self._outbox.send(link, m.Executed(order.request, (0, b"")))
             return
         shares, _ = self._router.split(bitset.from_wire(order.targets))
@@ -46,7 +51,7 @@ class Orders:
                 entry.done |= share
             else:
                 entry.awaited.add(child.link)
-                own = m.Order(order.request, bitset.to_wire(share, child.first), order.verb, order.number)
+                own = m.Order(order.request, bitset.to_wire(share, child.least), order.verb, order.number)
                 self._outbox.send(child.link, own)
         if engines:
             self._carry_out(engines, order, now)

@@ -36,6 +36,7 @@ from hiersched.core.effects import (
     WakeAt,
     Woke,
 )
+from hiersched.core.enrolment import Enrolment
 from hiersched.core.family import Family
 from hiersched.core.inquiries import Inquiries
 from hiersched.core.membership import Membership
@@ -76,11 +77,12 @@ class SchedulerCore:
         )
         self.relay = OutputRelay(self._listener_of, self._send_outputs)
         self.births = Births(self.outbox, plan, restarts=place.restarts)
-        self.orders = Orders(self.outbox, self.router, self.births.carry_out)
+        self.orders = Orders(self.outbox, self.router, self.births.carry_out, starts=not place.is_for_guests)
         self.questions = Questions(self.outbox)
         self.surveys = Surveys(self.outbox)
         self.inquiries = Inquiries(self)
         self.family = Family(self)
+        self.enrolment = Enrolment(self)
         self.clients = Clients(self)
         self.messages_in = 0
         self._beat_s = 0.0
@@ -120,6 +122,7 @@ class SchedulerCore:
             m.Welcome: self._on_welcome,
             m.Refused: self._on_refused,
             m.Ack: self._on_ack,
+            m.Enrolled: self.enrolment.on_enrolled,
         }
         self._from_engine: dict[type, Handler] = {
             m.Reply: self._on_reply,
@@ -134,6 +137,7 @@ class SchedulerCore:
             m.Census: self.inquiries.on_census,
             m.Executed: self._on_executed,
             m.Because: self.inquiries.on_because,
+            m.Enrol: self.enrolment.on_enrol,
         }
 
     def handle(self, event: Event, now: float) -> list[Effect]:
@@ -153,7 +157,10 @@ class SchedulerCore:
     def _on_started(self, event: Started, now: float) -> None:
         self.membership.heard_parent(now)
         place = self.place
-        self.births.start(place.first, place.last, place.level)
+        if not place.is_for_guests:
+            self.births.start(place.first, place.last, place.level)
+        if place.guests:
+            self.births.start_leaf_for_guests()
         self._beat_s = now + BEAT_PERIOD_S
         self._wake_by(self._beat_s)
 
@@ -242,6 +249,8 @@ class SchedulerCore:
             return
         elif type(message) is m.Hello:
             handler = self._on_hello
+        elif self.enrolment.concerns(link, message):
+            handler = self.enrolment.on_guest
         elif self.clients.sessions.is_reserved(link, now):  # by the client that has just been sent away
             return
         else:
@@ -261,7 +270,7 @@ class SchedulerCore:
                 self.outbox.counts["malformed"] += 1
                 return
             self.clients.leave(link, stays=True)  # its connection had broken, and nobody has said so
-        refusal = self.place.refusal(hello)
+        refusal = self.place.refusal(hello, enrolled=self.enrolment.admits(link, hello))
         if refusal is not None:
             self.refuse(link, refusal)
         elif hello.role == "client":

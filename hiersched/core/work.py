@@ -380,9 +380,9 @@ def _as_sent(flight: Flight, child: Neighbour) -> m.Task:
     task, standing = flight.task, flight.standing
     if standing is None or child.role == "engine":
         return task
-    hint = standing.hint if child.first <= standing.hint < child.last else -1
+    hint = standing.hint if child.covers(standing.hint) else -1
     if standing.allowed != ANY:
-        targets = bitset.to_wire(standing.allowed & child.reach, child.first)
+        targets = bitset.to_wire(standing.allowed & child.reach, child.least)
     elif hint < 0 and not standing.priority:
         return task
     else:

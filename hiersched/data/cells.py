@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partialmethod
 from typing import Any
 
 import msgspec
@@ -11,19 +12,21 @@ from hiersched.data.outputs import cleaned, plain
 from hiersched.errors import ProtocolError
 
 _RED, _NORMAL = "\033[0;31m", "\033[0m"
+_REPR_CHARS_MAX = 32
 
 
 class Cell(msgspec.Struct, array_like=True, frozen=True):
     """Code to run as a notebook cell. silent: no result is shown and no execution count is used.
 
     jupyter: it is for a client that speaks Jupyter's protocol, whose answer is a `JupyterReply`. expressions: what that
-    one wants evaluated afterwards, by name.
+    one wants evaluated afterwards, by name. halts: if it fails, what waits behind it in that session is withdrawn.
     """
 
     code: str
     silent: bool = True
     jupyter: bool = False
     expressions: dict[str, str] = {}
+    halts: bool = False
 
 
 class JupyterReply(msgspec.Struct, array_like=True, frozen=True):
@@ -92,10 +95,28 @@ class CellReply(msgspec.Struct, array_like=True, frozen=True):
     def __getitem__(self, key: str) -> Any:
         return self.metadata[key]
 
+    def _repr_of(self, mime: str) -> Any:
+        """The last expression in one format, and its metadata if there are any, as IPython asks for it; None without.
+
+        An image is base64 text.
+        """
+        data = self.data.get(mime)
+        details = {} if self.execute_result is None else self.execute_result["metadata"].get(mime)
+        return (data, details) if data is not None and details else data
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name not in self.metadata:
             raise AttributeError(name)
         return self.metadata[name]
+
+    _repr_html_ = partialmethod(_repr_of, "text/html")
+    _repr_latex_ = partialmethod(_repr_of, "text/latex")
+    _repr_markdown_ = partialmethod(_repr_of, "text/markdown")
+    _repr_json_ = partialmethod(_repr_of, "application/json")
+    _repr_javascript_ = partialmethod(_repr_of, "application/javascript")
+    _repr_png_ = partialmethod(_repr_of, "image/png")
+    _repr_jpeg_ = partialmethod(_repr_of, "image/jpeg")
+    _repr_svg_ = partialmethod(_repr_of, "image/svg+xml")
 
     def _repr_mimebundle_(self, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """What a notebook shows: the last expression, labelled with its engine."""
@@ -120,7 +141,9 @@ class CellReply(msgspec.Struct, array_like=True, frozen=True):
 
     def __repr__(self) -> str:
         shown = self.data.get("text/plain", "")
-        return f"<cell {self.execution_count}: {shown}>" if shown else f"<cell {self.execution_count}>"
+        if len(shown) > _REPR_CHARS_MAX:
+            shown = f"{shown[: _REPR_CHARS_MAX - 3]}..."
+        return f"<ExecuteReply[{self.execution_count}]: {shown}>"
 
 
 def _shell() -> Any:

@@ -137,12 +137,20 @@ class Outcome:
 
     @property
     def buffers(self) -> list[Buffer]:
-        """The buffers of a call that gives these in the place of a value. Raises the `error` if it did not return."""
+        """The buffers of a call that gives these in the place of a value.
+
+        Raises the `error` if it did not return, ProtocolError if it gave a value, or what is there are no buffers.
+        """
         if self.error is not None:
             raise self.error
-        if self._in_head:
+        if not self._bare:
+            raise ProtocolError("the call gave a value where buffers were asked for")
+        if not self._in_head:
+            return list(self._frames)
+        try:
             return list(_decode_buffers(self._frames[0]))
-        return list(self._frames)
+        except (msgspec.MsgspecError, IndexError) as error:
+            raise ProtocolError(f"not the buffers of an outcome: {error}") from error
 
     def own_frames(self) -> list[Buffer]:
         """Its frames without reports, as `unpack_outcome` takes them, for a task that takes the value.
@@ -233,17 +241,18 @@ def pack_outcome_buffers(
     buffers: Sequence[Buffer], *, started: float, ended: float, printed: Sequence[msgspec.Raw] = ()
 ) -> PackedOutcome:
     """The outcome of a call that gives buffers in the place of a value; of one that failed if one is too large."""
-    largest = max([len(memoryview(buffer).cast("B")) for buffer in buffers], default=0)
-    if largest > FRAME_BYTES_MAX:
+    flat = [buffer if type(buffer) is bytes else pickle.PickleBuffer(buffer).raw() for buffer in buffers]
+    sizes = [len(buffer) for buffer in flat]
+    if max(sizes, default=0) > FRAME_BYTES_MAX:
         refusal = PackError(
-            f"the result has a buffer of {largest} bytes, and {FRAME_BYTES_MAX} are the most that travel"
+            f"the result has a buffer of {max(sizes)} bytes, and {FRAME_BYTES_MAX} are the most that travel"
         )
         lines = [f"PackError: {refusal}"]
         return pack_outcome_error(refusal, started=started, ended=ended, printed=printed, traceback_lines=lines)
     reports = [pack_printed(printed)] if printed else ()
-    apart = sum([len(buffer) for buffer in buffers]) >= INLINE_BYTES_MAX
-    body = None if apart else _encode([bytes(buffer) for buffer in buffers])
-    rest = list(buffers) if apart else []
+    apart = sum(sizes) >= INLINE_BYTES_MAX
+    body = None if apart else _encode([bytes(buffer) for buffer in flat])
+    rest = flat if apart else []
     head = _Head(started, ended, os.getpid(), body, (), len(rest), False, len(reports), True)
     return PackedOutcome([_encode(head), *rest], reports)
 

@@ -44,6 +44,9 @@ class Clear(msgspec.Struct, array_like=True, tag="clear", frozen=True, gc=False)
     wait: bool = False
 
 
+DATA = "data_message"  # the type of a Comm with which code publishes data: see nodes.datapub
+
+
 class Comm(msgspec.Struct, array_like=True, tag="comm", frozen=True, gc=False):
     """A message of a widget or another comm: Jupyter's type (comm_open, comm_msg, comm_close), content and buffers."""
 

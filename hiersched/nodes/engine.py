@@ -206,6 +206,15 @@ class Engine:
                 self._answers.reply_without(call.request, m.INTERRUPTED, _INTERRUPTED)
                 return
         self._answers.reply(call.request, packed)
+        if packed.code and call.lane == m.CELL_LANE and self._lanes.halts:
+            self._halt(call.request >> m.SESSION_SHIFT)
+
+    def _halt(self, session: int) -> None:
+        """A cell has failed: withdraw the calls of its session that wait behind it."""
+        while self._line.uplink.readable():
+            self._take()
+        calls = [work.request for work, _ in self._work if type(work) is m.Call]
+        self._withdraw(m.Cancel([request for request in calls if request >> m.SESSION_SHIFT == session]))
 
     def _run_task(self, task: m.Task, frames: Sequence[Frame]) -> None:
         self._current, self._attempt = task.id, task.attempt

@@ -12,7 +12,8 @@ class ClusterFacts(msgspec.Struct, frozen=True):
     """directory: of the sockets; files: of the connection file. ip: that the root listens on for clients elsewhere.
 
     plan: of the tree that this process is in: the cluster's first, or one added later, whose top node is the cluster's
-    root all the same. root: the root's link. restart: engines that end are replaced.
+    root all the same. root: the root's link. restart: engines that end are replaced. guests: a leaf takes in engines
+    that nobody here starts.
     """
 
     cluster: str
@@ -23,6 +24,7 @@ class ClusterFacts(msgspec.Struct, frozen=True):
     files: str = ""
     root: Link = b""
     restart: bool = False
+    guests: bool = False
 
     def address(self, link: Link) -> str:
         """Where the scheduler of this link listens."""

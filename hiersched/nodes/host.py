@@ -73,6 +73,7 @@ def _run(config: HostConfig, lodging: Mapping[str, Lodge]) -> int:
         config.files,
         link_of(root),
         config.restart,
+        config.guests,
     )
     births: dict[str, object] = {}
 
@@ -108,7 +109,7 @@ def _run(config: HostConfig, lodging: Mapping[str, Lodge]) -> int:
 
 def _prepare(config: HostConfig) -> object:
     """Import what those to be forked need, and make the shell that each engine inherits."""
-    if config.plan.schedulers > 1:
+    if config.plan.schedulers > 1 or config.guests:
         importlib.import_module("hiersched.nodes.scheduler")
     importlib.import_module("hiersched.nodes.engine")
     from hiersched.nodes.shell import EngineShell

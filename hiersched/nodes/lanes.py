@@ -36,7 +36,8 @@ from hiersched.protocol.messages import RAISED, Digest, TaskId
 class Lanes:
     """What one engine runs. Every `run_...` returns an outcome, and never raises for the user's code.
 
-    transcript: what the code prints and displays. surroundings: what it finds around it.
+    transcript: what the code prints and displays. surroundings: what it finds around it. halts: whether what waits
+    behind the last cell was not to run if that failed.
     """
 
     def __init__(self, shell: EngineShell) -> None:
@@ -44,6 +45,7 @@ class Lanes:
         self.unpacker = Unpacker(self.namespace)
         self.transcript = Transcript()
         self.surroundings = Surroundings(self.transcript)
+        self.halts = False
         self._shell = shell
         shell.show_to(self.transcript)
         self._streams = self.surroundings.streams
@@ -79,8 +81,10 @@ class Lanes:
         started = time.time()
         shell = self._shell
         shell.result, shell.failure = None, None
+        self.halts = False
         try:
             cell = msgspec.msgpack.decode(frames[0], type=Cell)
+            self.halts = cell.halts
             ran = shell.run_cell(cell.code, silent=cell.silent, store_history=not cell.silent)
         except BaseException as error:
             return self._failed(error, started)
@@ -114,8 +118,12 @@ class Lanes:
     def _gave(self, buffers: Sequence[Buffer], started: float) -> PackedOutcome:
         """The outcome of code that gives buffers in the place of a value."""
         self._put_back(None)
-        printed = self.transcript.finish() if self.transcript.used else ()
-        return pack_outcome_buffers(buffers, started=started, ended=time.time(), printed=printed)
+        printed = self.transcript.finish() if self.transcript.used else []
+        try:
+            return pack_outcome_buffers(buffers, started=started, ended=time.time(), printed=printed)
+        except BaseException:  # an interrupt
+            self.transcript.put_back(printed)
+            raise
 
     def _failed(self, error: BaseException, started: float, lines: list[str] | None = None) -> PackedOutcome:
         self._put_back(error)

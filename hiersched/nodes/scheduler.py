@@ -56,6 +56,8 @@ async def _run(
     own = context()
     ports = [Port(own, facts.address(link_of(child)))]
     place = Place(facts.cluster, facts.key, child.level, child.first, child.last, restarts=facts.restart)
+    if is_root and facts.guests:
+        place = msgspec.structs.replace(place, guests=True)
     core = SchedulerCore(place, facts.plan, {"pid": os.getpid(), "host": socket.gethostname()})
     gate = None
     if is_root and facts.ip is not None:

@@ -25,6 +25,7 @@ from traitlets import Type
 
 from hiersched.data.outputs import Clear, Comm, Shown
 from hiersched.data.tracebacks import format_traceback
+from hiersched.nodes import datapub
 from hiersched.nodes.transcript import Transcript
 
 _comms = comm.get_comm_manager  # before anybody could replace it
@@ -119,6 +120,7 @@ class EngineShell(InteractiveShell):
         self.set_hook("show_in_pager", page.as_hook(page.display_page), 99)  # `name?` is displayed, not paged
         self.events.register("pre_execute", self._use_comms)
         self.show_to(self.transcript)
+        datapub.stand_in()
 
     def warm_up(self) -> None:
         """Import what IPython leaves until its first cell and its first traceback, so that no engine has to."""

@@ -30,7 +30,7 @@ from hiersched.limits import (
 )
 from hiersched.protocol import messages as m
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 MAGIC = b"HS"
 _PREFIX = MAGIC + bytes([PROTOCOL_VERSION])
 _LEAD = struct.Struct("<3sHI")  # prefix, inlined frames, bytes of the message

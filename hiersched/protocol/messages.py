@@ -398,6 +398,23 @@ class Ack(msgspec.Struct, array_like=True, tag=24, frozen=True):
     requests: list[TaskId]
 
 
+class Enrol(msgspec.Struct, array_like=True, tag=25, frozen=True):
+    """A guest asks for a rank, at run time and at the leaf for guests; that one asks the root.
+
+    guest: the name of its link. wanted: the rank that it would like to have; -1: any.
+    """
+
+    guest: str
+    wanted: Annotated[int, msgspec.Meta(ge=-1, le=ENGINES_MAX - 1)] = -1
+
+
+class Enrolled(msgspec.Struct, array_like=True, tag=26, frozen=True):
+    """The guest's rank, wanted or not; NO_RANK: there is no room for it."""
+
+    guest: str
+    rank: Rank
+
+
 Message = (
     Hello
     | Welcome
@@ -423,4 +440,6 @@ Message = (
     | Because
     | Outputs
     | Ack
+    | Enrol
+    | Enrolled
 )

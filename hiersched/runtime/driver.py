@@ -40,10 +40,13 @@ class Lodger(Protocol):
 
 
 class _Room:
-    """In the place of a port: the way to a neighbour that lives in this very process."""
+    """In the place of a port: the way to a neighbour that lives in this very process. signal: takes a signal for it."""
 
-    def __init__(self, deliver: Callable[[Message, Sequence[Frame]], None]) -> None:
+    def __init__(
+        self, deliver: Callable[[Message, Sequence[Frame]], None], signal: Callable[[int], None] | None
+    ) -> None:
         self._deliver = deliver
+        self.signal = signal
 
     def send(self, link: e.Link, message: Message, frames: Sequence[Frame] = ()) -> None:
         self._deliver(message, frames)
@@ -177,11 +180,18 @@ class Driver:
 
     # --- neighbours in this process -----------------------------------------------------------------------------------
 
-    def take_in(self, link: e.Link, deliver: Callable[[Message, Sequence[Frame]], None]) -> None:
+    def take_in(
+        self,
+        link: e.Link,
+        deliver: Callable[[Message, Sequence[Frame]], None],
+        signal: Callable[[int], None] | None = None,
+    ) -> None:
         """Have a neighbour in this process. What the core sends to it goes to `deliver`, which must not come back here
         before it has returned. It speaks through `hear`, and says hello first.
+
+        signal: takes the signals for it, which else are for a process that the spawner watches.
         """
-        self._port_of[link] = _Room(deliver)
+        self._port_of[link] = _Room(deliver, signal)
         self._awaited.pop(link, None)
 
     @_entered_from_loop
@@ -319,7 +329,15 @@ class Driver:
                 self.on_child_ended(link, f"it did not say hello within {START_TIMEOUT_S:.0f} s")
 
     def _signal(self, effect: e.Signal) -> None:
-        self._spawner.signal(effect.links, effect.number)
+        links = []
+        for link in effect.links:
+            port = self._port_of.get(link)
+            if type(port) is _Room and port.signal is not None:
+                port.signal(effect.number)
+            else:
+                links.append(link)
+        if links:
+            self._spawner.signal(links, effect.number)
 
     def _climb(self, effect: e.Climb) -> None:
         uplink = self._uplink

@@ -264,6 +264,7 @@ def _held(node: SimScheduler) -> Iterator[str]:
         ("blobs waited for", core.blobs.waiting),
         ("orphans", len(core.orphans)),
         ("orphans that came early", len(core.family.early)),
+        ("guests without a rank", len(core.enrolment)),
         ("answers to acknowledge", core.receipts.leftovers()),
         ("pieces of output", len(core.relay)),
         ("events", len(node.inbox) + len(node.news)),

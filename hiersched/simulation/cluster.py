@@ -25,6 +25,7 @@ from hiersched.protocol.messages import NO_FUNCTION, Digest
 from hiersched.simulation.checks import Checker, leftovers
 from hiersched.simulation.client import NO_BLOBS, Blobs, SimClient, TermsOf
 from hiersched.simulation.engine import SimEngine
+from hiersched.simulation.guest import SimGuest
 from hiersched.simulation.network import Edge, Network, Node, Weather
 from hiersched.simulation.nursery import Nursery
 from hiersched.simulation.payload import Argument, digest_of
@@ -44,14 +45,15 @@ class Setup(msgspec.Struct, frozen=True):
     """What a world is made of, beside its size and seed.
 
     slots_per_host: engines of one host. unborn: ranks of engines that end before they say hello. restarts: engines that
-    end are replaced. checked: look at every scheduler after each of its events; None: if the world is small. replay:
-    the command that makes this run again.
+    end are replaced. guests: there is a leaf for engines that nobody here starts. checked: look at every scheduler
+    after each of its events; None: if the world is small. replay: the command that makes this run again.
     """
 
     slots_per_host: int = 64
     weather: Weather = Weather()
     unborn: frozenset[int] = frozenset()
     restarts: bool = False
+    guests: bool = False
     checked: bool | None = None
     replay: str = ""
 
@@ -76,7 +78,7 @@ class World:
         self.plan = _plan(engines, setup, fanout, leaf_engines)
         checked = engines <= CHECKED_ENGINES_MAX if setup.checked is None else setup.checked
         checker = Checker(self.plan) if checked else None
-        self._nursery = Nursery(self.network, self.plan, unborn=setup.unborn, restarts=setup.restarts, checker=checker)
+        self._nursery = Nursery(self.network, self.plan, setup=setup, checker=checker)
         self._start_s = 0.0
         self.root = self._nursery.start_root()
         self.client = self.add_client()
@@ -137,6 +139,16 @@ class World:
         detached: its session outlives it. joins: the client, gone by now, whose detached session it joins.
         """
         return self._nursery.start_client(self.root, detached=detached or joins is not None, predecessor=joins)
+
+    def add_guest(self, wanted: int = -1) -> SimGuest:
+        """An engine that comes of itself to the leaf for guests. wanted: the rank that it asks for; -1: any.
+
+        Raises UserError if there is no such leaf, or not any more.
+        """
+        leaves = [node for node in self.schedulers(1) if node.core.place.is_for_guests]
+        if not leaves or leaves[-1].ended_s <= self.timeline.now_s:
+            raise UserError("there is no leaf for guests")
+        return self._nursery.start_guest(leaves[-1], wanted)
 
     # --- what is asked ------------------------------------------------------------------------------------------------
 

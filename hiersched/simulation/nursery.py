@@ -8,39 +8,36 @@ with it. Other hosts hear nothing; there, silence must tell.
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from hiersched.core.effects import DOORBELL, PARENT, Link, link_of
 from hiersched.core.place import Place
 from hiersched.core.scheduler import SchedulerCore
 from hiersched.core.topology import Child, TreePlan
 from hiersched.errors import Bug
+from hiersched.protocol.messages import NO_RANK
 from hiersched.simulation.checks import Checker
 from hiersched.simulation.client import SimClient
 from hiersched.simulation.engine import SimEngine
+from hiersched.simulation.guest import SimGuest
 from hiersched.simulation.network import Network, Node
 from hiersched.simulation.scheduler import SimScheduler
+
+if TYPE_CHECKING:
+    from hiersched.simulation.cluster import Setup
 
 START_S = 0.005  # from asking for processes until they run
 CLUSTER, KEY = "simulated", "key"
 
 
 class Nursery:
-    """Starts, knows and ends all processes. unborn: ranks of engines that end before they say hello.
+    """Starts, knows and ends all processes, as `setup` says.
 
-    restarts: engines that end are replaced. lost: ranks of engines that have ended, a bit set; ended: so many processes
-    have.
+    lost: ranks of engines that have ended, a bit set; ended: so many processes have.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        plan: TreePlan,
-        *,
-        unborn: Container[int],
-        restarts: bool,
-        checker: Checker | None,
-    ) -> None:
+    def __init__(self, network: Network, plan: TreePlan, *, setup: Setup, checker: Checker | None) -> None:
         self.engines: dict[int, SimEngine] = {}
         self.schedulers: list[SimScheduler] = []
         self.clients: list[SimClient] = []
@@ -48,8 +45,8 @@ class Nursery:
         self.ended = 0
         self._network = network
         self._plan = plan
-        self._unborn = unborn
-        self._restarts = restarts
+        self._setup = setup
+        self._guests: dict[Link, SimGuest] = {}
         self._checker = checker
         self._told_s: dict[Node, float] = {}  # when each hears the latest word of a death
 
@@ -73,6 +70,19 @@ class Nursery:
         client.start(CLUSTER, KEY, detached=detached)
         return client
 
+    def start_guest(self, leaf: SimScheduler, wanted: int) -> SimGuest:
+        """An engine that comes of itself, about to ask for a rank. wanted: the one that it would like; -1: any."""
+        link = b"guest-%d" % len(self._guests)
+        guest = SimGuest(link, leaf.host, network=self._network, processes=self, enrolled=self._on_enrolled)
+        guest.log = self._checker
+        self._guests[link] = guest
+        self._network.connect(leaf, guest)
+        guest.enrol(CLUSTER, KEY, wanted=wanted)
+        return guest
+
+    def _on_enrolled(self, guest: SimGuest) -> None:
+        self.engines[guest.rank] = guest
+
     def start(self, parent: SimScheduler, children: list[Child], plan: TreePlan) -> None:
         parent.awaited.update((link_of(child), child) for child in children)
         timeline = self._network.timeline
@@ -90,14 +100,15 @@ class Nursery:
             parent.children[node.link] = node
             if isinstance(node, SimScheduler):
                 node.start()
-            elif child.first in self._unborn:
+            elif child.first in self._setup.unborn:
                 self.end(node, "it exited with code 1")
             else:
                 node.start(CLUSTER, KEY)
 
     def _scheduler(self, child: Child, plan: TreePlan) -> SimScheduler:
         watched = len(self._plan.hosts) == 1
-        place = Place(CLUSTER, KEY, child.level, child.first, child.last, watched, self._restarts)
+        guests = self._setup.guests and not child.level
+        place = Place(CLUSTER, KEY, child.level, child.first, child.last, watched, self._setup.restarts, guests)
         core = SchedulerCore(place, plan)
         node = SimScheduler(link_of(child), child.host, core=core, network=self._network, processes=self)
         node.child = child
@@ -121,7 +132,7 @@ class Nursery:
 
     def signal(self, parent: SimScheduler, links: Sequence[Link], number: int) -> None:
         for link in links:
-            child = parent.children.get(link)
+            child = parent.children.get(link) or self._guests.get(link)
             if child is not None and child.host == parent.host:
                 self._network.timeline.at(self._network.notice_s(), self._deliver, (child, number))
 
@@ -152,7 +163,7 @@ class Nursery:
         self.ended += 1
         orphans: list[Node] = []
         if isinstance(node, SimEngine):
-            self.lost |= 1 << node.rank
+            self.lost |= 1 << node.rank if node.rank != NO_RANK else 0
         elif isinstance(node, SimScheduler):
             orphans = self._leave_children(node, orderly=orderly)
             if node.uplink is None:
@@ -171,6 +182,8 @@ class Nursery:
         """A scheduler has ended: its children on its host, if they live on. They are its starter's from now on."""
         timeline = self._network.timeline
         left = [child for child in lost.children.values() if child.host == lost.host and child.ended_s > timeline.now_s]
+        if lost.core.place.is_for_guests:  # they miss its beats some time later; nobody hears of them before that
+            self._end_all([guest for guest in self._guests.values() if guest.ended_s > timeline.now_s])
         adopter = lost.starter
         if orderly or not isinstance(adopter, SimScheduler) or adopter.host != lost.host:
             timeline.at(self._network.notice_s(), self._end_all, left)

@@ -13,6 +13,7 @@ import msgspec
 
 from hiersched.core.conditions import named_by
 from hiersched.errors import (
+    AnswerLost,
     BlobLost,
     ClusterLost,
     DependencyError,
@@ -78,6 +79,7 @@ def _explained(
         TaskInterrupted: withdrawn,
         RemoteError: events.interrupted or _among(argument.raises, rank),
         EngineLost: lost or events.cut,
+        AnswerLost: lost,
         UnknownEngine: lost or events.cut,
         UnmetDependency: _among(argument.unmet, rank),
         BlobLost: events.left or events.cut or events.shared,

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets import Integer, Unicode
+from traitlets.config import Config, Configurable
 
 from hiersched.client.roster import Roster
 from hiersched.compat import connection_files, engine_start
 from hiersched.compat.engine_crew import Crew, Startup
-from hiersched.compat.engine_set import PASSED_ON, EngineSet
+from hiersched.compat.engine_set import PASSED_ON, EngineSet, of_shell
 from hiersched.data.serialize import PackedCall, Packer
 from hiersched.errors import CapacityError, ClusterLost, ConnectionFileError
 from hiersched.kernels import bitset
@@ -95,6 +98,14 @@ def test_flags_without_a_meaning_are_named_with_the_reason(
     said = capfd.readouterr().err
     for name in ("use_mpi", "sshserver", "timeout"):
         assert f"{name} is ignored: " in said
+
+
+def test_what_is_said_of_a_kernels_shell_is_said_of_an_engines(configured: Configured) -> None:
+    app = configured("--InteractiveShell.colors=nocolor", "--ZMQInteractiveShell.cache_size=7", "--log-level=10")
+    settings = of_shell(app.config)
+    shell = InteractiveShell(config=settings)
+    assert (shell.colors, shell.cache_size) == ("nocolor", 7)
+    assert settings.keys() == {"InteractiveShell"}
 
 
 def test_the_signals_of_a_process_itself_are_not_passed_on() -> None:
@@ -235,10 +246,20 @@ def test_a_cluster_without_room_is_told() -> None:
 # --- how an engine begins ---------------------------------------------------------------------------------------------
 
 
-class FakeShell:
+class Formatter(Configurable):
+    """One of a shell's parts."""
+
+    max_width = Integer(79).tag(config=True)
+
+
+class FakeShell(Configurable):
     """A shell that notes what is run."""
 
+    colors = Unicode("neutral").tag(config=True)
+
     def __init__(self) -> None:
+        super().__init__()
+        self.configurables: list[Configurable] = [Formatter()]
         self.user_ns: dict[str, object] = {}
         self.ran: list[str] = []
 
@@ -258,8 +279,13 @@ def test_an_engine_begins_where_its_set_was_started(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(sys, "path", ["a"])
     monkeypatch.chdir("/")
     monkeypatch.setenv("OF_THE_SET", "no")
-    engine_start.begin({"OF_THE_SET": "yes"}, str(tmp_path), ["a", "b"], files=["f.py"], lines=["x = 1"])
+    settings = Config({"FakeShell": {"colors": "nocolor"}, "Formatter": {"max_width": 10}})
+    engine_start.begin(
+        {"OF_THE_SET": "yes"}, str(tmp_path), ["a", "b"], settings=settings, files=["f.py"], lines=["x = 1"]
+    )
     assert os.environ["OF_THE_SET"] == "yes"
     assert Path.cwd() == tmp_path
     assert sys.path == ["a", "b"]
     assert shell.ran == ["f.py", "x = 1"]
+    assert shell.colors == "nocolor"
+    assert [part.max_width for part in shell.configurables] == [10]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hiersched.core.membership import Membership, Neighbour
 from hiersched.kernels import bitset
 from hiersched.limits import LOST_AFTER_S
+from hiersched.protocol.messages import NO_RANK
 from tests.core.neighbours import engine, scheduler
 
 
@@ -105,3 +106,16 @@ def test_the_parent_is_lost_after_its_beats_are_missed(membership):
     membership.heard_parent(100.0)
     assert not membership.parent_is_lost(100.0 + LOST_AFTER_S)
     assert membership.parent_is_lost(100.5 + LOST_AFTER_S)
+
+
+def test_the_ranks_of_the_leaf_for_guests_lie_anywhere():
+    membership = Membership()
+    ordinary, leaf = scheduler(membership, 0, 4), scheduler(membership, NO_RANK, NO_RANK, set())
+    leaf.range = bitset.of_ranks([6, 9])
+    assert membership.change(leaf, bitset.of_ranks([5, 6, 9]), 0) == (bitset.of_ranks([6, 9]), 0)
+    assert [rank for rank in range(-1, 12) if leaf.covers(rank)] == [6, 9]
+    assert [rank for rank in range(-1, 12) if ordinary.covers(rank)] == [0, 1, 2, 3]
+    assert (ordinary.least, leaf.least) == (0, 0)
+    assert membership.has_range(9, 10) is leaf
+    assert membership.has_range(7, 9) is None
+    assert membership.has_range(NO_RANK, NO_RANK) is leaf

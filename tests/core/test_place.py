@@ -6,6 +6,7 @@ import pytest
 
 from hiersched import errors
 from hiersched.core.effects import PARENT, Close
+from hiersched.core.place import Place
 from hiersched.kernels import bitset
 from hiersched.limits import CHILDREN_MAX, CLIENTS_MAX
 from hiersched.protocol import messages as m
@@ -152,3 +153,16 @@ def test_a_rank_is_free_again_when_its_engine_has_gone(root):
     root.hears(b"client", hello("client"))
     (welcome,) = root.says(b"client")
     assert bitset.from_wire(welcome.members) == 1 << 6
+
+
+def test_ranks_that_are_given_at_run_time_lie_outside_of_the_plan():
+    leaf = Place("here", "key", 1, m.NO_RANK, m.NO_RANK)
+    guest = m.Hello("here", "key", "engine", "uuid", 1, "host", 8, 9)
+    assert leaf.is_for_guests
+    assert not Place("here", "key", 0, 0, 4, guests=True).is_for_guests
+    assert leaf.refusal(guest) is not None
+    assert leaf.refusal(guest, enrolled=True) is None
+    stranger = m.Hello("here", "guessed", "engine", "uuid", 1, "host", 8, 9)
+    refused = leaf.refusal(stranger, enrolled=True)
+    assert refused is not None
+    assert refused.code == "NotAuthorised"

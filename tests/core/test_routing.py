@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hiersched.core.membership import Membership
 from hiersched.core.routing import Router
 from hiersched.kernels import bitset
+from hiersched.protocol.messages import NO_RANK
 from tests.core.neighbours import engine, scheduler
 
 
@@ -63,3 +64,19 @@ def test_children_that_have_gone_are_not_routed_to():
     membership.remove_child(first.link)
     router.rebuild(membership.children.values())
     assert router.split(0b11) == ([(second, 0b10)], 0b01)
+
+
+@given(families(), st.sets(st.integers(0, 80)), st.sets(st.integers(0, 90)).map(bitset.of_ranks))
+def test_the_ranks_of_guests_lie_anywhere_between_those_of_others(membership, guests, targets):
+    taken = reduce(or_, [child.range for child in membership.children.values()], 0)
+    leaf = scheduler(membership, NO_RANK, NO_RANK, set())
+    leaf.range = bitset.of_ranks(guests) & ~taken
+    membership.change(leaf, leaf.range, 0)
+    router = routed(membership)
+    shares, unknown = router.split(targets)
+    assert reduce(or_, [share for _, share in shares], unknown) == targets
+    for rank in bitset.ranks_of(targets):
+        child = router.child_of(rank)
+        held = [one for one in membership.children.values() if one.members >> rank & 1]
+        assert [child] == (held or [None])
+        assert (unknown >> rank & 1) == (child is None)

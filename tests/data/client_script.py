@@ -241,7 +241,7 @@ def an_error_names_the_users_line() -> None:
         engine.apply(refuse)
     except Exception as error:
         assert "Refusal" in str(error) or "NameError" in str(error), error
-        text = "\n".join(error.traceback)  # type: ignore[attr-defined]
+        text = error.traceback  # type: ignore[attr-defined]
         assert "client_script.py" in text, text
         assert 'raise Refusal("no")' in text, text
     else:

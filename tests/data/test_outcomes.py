@@ -126,7 +126,7 @@ def test_a_value_that_cannot_be_pickled_becomes_an_error_that_names_it() -> None
     assert isinstance(outcome.error, RemoteError)
     assert outcome.error.ename == "PackError"
     assert outcome.error.evalue.startswith("the result: ['model'][0] is a <_thread.lock>, which cannot be pickled")
-    assert outcome.error.traceback == [f"PackError: {outcome.error.evalue}"]
+    assert outcome.error.traceback_lines == [f"PackError: {outcome.error.evalue}"]
     assert outcome.stdout == "printed"
     with pytest.raises(RemoteError):
         _ = outcome.value
@@ -167,12 +167,12 @@ def test_a_traceback_starts_at_the_users_code_and_has_its_chain() -> None:
     failed = raised(error).error
     assert isinstance(failed, RemoteError)
     assert (failed.ename, failed.evalue) == ("ValueError", "bad x")
-    text = "\n".join(failed.traceback)
+    text = "\n".join(failed.traceback_lines)
     assert "in inner" in text
     assert 'File "<notebook>", line 9, in f' in text
     assert "while testing" in text
     assert "direct cause" in text
-    assert failed.traceback[-1] == "ValueError: bad x"
+    assert failed.traceback_lines[-1] == "ValueError: bad x"
 
 
 def error_of(engine: Engine, function: Any, *args: Any) -> Exception:
@@ -192,7 +192,7 @@ def test_frames_of_hiersched_are_not_shown_above_the_users() -> None:
     error = refused.value.with_traceback(refused.tb.tb_next)  # as caught within hiersched
     failed = raised(error).error
     assert isinstance(failed, RemoteError)
-    places = [entry.splitlines()[0].strip() for entry in failed.traceback if entry.startswith("  File")]
+    places = [entry.splitlines()[0].strip() for entry in failed.traceback_lines if entry.startswith("  File")]
     assert len(places) == 2
     assert places[0].endswith("in _refuse")
     assert places[1].endswith("in load")
@@ -211,14 +211,14 @@ def test_source_that_only_the_client_has_is_filled_in() -> None:
         del linecache.cache["<cell-7>"]
     assert isinstance(on_the_engine, RemoteError)
     assert isinstance(at_the_client, RemoteError)
-    assert "# here" not in "\n".join(on_the_engine.traceback)
-    assert '  File "<cell-7>", line 2, in f\n    return 1 / 0  # here' in at_the_client.traceback
+    assert "# here" not in "\n".join(on_the_engine.traceback_lines)
+    assert '  File "<cell-7>", line 2, in f\n    return 1 / 0  # here' in at_the_client.traceback_lines
 
 
 def test_a_group_of_exceptions_is_shown_whole() -> None:
     outcome = raised(ExceptionGroup("several", [ValueError("one"), KeyError("two")]))
     assert isinstance(outcome.error, RemoteError)
-    text = "\n".join(outcome.error.traceback)
+    text = "\n".join(outcome.error.traceback_lines)
     assert "ValueError: one" in text
     assert "KeyError: 'two'" in text
 
@@ -243,7 +243,7 @@ def test_an_exception_without_a_text() -> None:
 def test_a_traceback_that_is_formatted_already_is_taken_as_it_is() -> None:
     outcome = raised(ValueError("x"), traceback_lines=["one", "two"], printed=said("o"))
     assert isinstance(outcome.error, RemoteError)
-    assert outcome.error.traceback == ["one", "two"]
+    assert outcome.error.traceback_lines == ["one", "two"]
     assert outcome.stdout == "o"
 
 

@@ -46,9 +46,9 @@ def test_each_reader_has_an_error_of_its_own() -> None:
     report = read_report(pack_failure("ValueError", "x", ["line"], b"p"))
     assert isinstance(report, Failure)
     first, second = remote_error(report), remote_error(report)
-    first.traceback.append("mine")
+    first.traceback_lines.append("mine")
     first.engine_id = 1
-    assert (second.traceback, second.engine_id, second.pickled) == (["line"], None, b"p")
+    assert (second.traceback_lines, second.engine_id, second.pickled) == (["line"], None, b"p")
 
 
 def test_source_is_filled_in_once_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,10 +108,15 @@ class FakeLanes:
         self.transcript = Transcript()
         self.surroundings = FakeSurroundings()
         self.engine: Engine | None = None
+        self.halts = False
 
     def run_cell(self, frames: Sequence[Frame]) -> PackedOutcome:
-        self.ran.append(bytes(frames[0]))
-        return packed(b"cell " + bytes(frames[0]))
+        cell = bytes(frames[0])
+        self.ran.append(cell)
+        self.halts = b"halt" in cell
+        if b"raise" in cell:
+            return packed(b"head", reports=[b"how"], code=m.RAISED)
+        return packed(b"cell " + cell)
 
     def failed(self, error: BaseException) -> PackedOutcome:
         code = m.INTERRUPTED if isinstance(error, KeyboardInterrupt) else m.RAISED

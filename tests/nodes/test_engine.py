@@ -41,6 +41,26 @@ def test_cells_go_their_own_lane(line: FakeLine, run: Callable[[], list[Any]]) -
     assert run() == [answer(1, b"cell 1 + 1")]
 
 
+def test_a_cell_that_fails_and_halts_withdraws_the_calls_of_its_session_behind_it(
+    line: FakeLine, lanes: Work, run: Callable[[], list[Any]]
+) -> None:
+    other_session = 1 << m.SESSION_SHIFT
+    line.says(call(1, m.NO_FUNCTION, lane=m.CELL_LANE), b"raise and halt")
+    line.says(call(2), b"a")
+    line.says(call(other_session), b"b")
+    line.says(m.Tasks([task(3)]))
+    said = run()
+    withdrawn = [reply for reply in said if isinstance(reply, m.Reply) and reply.losses]
+    assert [(reply.request, reply.losses[0].code) for reply in withdrawn] == [(2, m.CANCELLED)]
+    assert lanes.ran == [b"raise and halt", b"b", b"x"]
+
+
+def test_a_cell_that_fails_without_halting_leaves_others_alone(line: FakeLine, run: Callable[[], list[Any]]) -> None:
+    line.says(call(1, m.NO_FUNCTION, lane=m.CELL_LANE), b"raise")
+    line.says(call(2), b"a")
+    assert run()[-1] == answer(2, b"aa")
+
+
 def test_results_of_short_tasks_leave_together(line: FakeLine, run: Callable[[], list[Any]]) -> None:
     line.says(m.Tasks([task(1), task(2, payload=b"y")]))
     first, second = run()

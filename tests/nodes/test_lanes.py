@@ -7,15 +7,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import ipyparallel.error
 import msgspec
+import numpy as np
 import pytest
+from ipyparallel.serialize import deserialize_object, pack_apply_message
 
 from hiersched.data import namespace
-from hiersched.data.cells import Cell, CellReply
+from hiersched.data.applied import APPLIED
+from hiersched.data.cells import Cell, CellReply, JupyterReply, unpack_jupyter_reply
 from hiersched.data.outcomes import Outcome, PackedOutcome, unpack_outcome
-from hiersched.data.outputs import pack_outputs, unpack_outputs
-from hiersched.data.serialize import Packer
+from hiersched.data.outputs import Text, pack_outputs, unpack_outputs
+from hiersched.data.serialize import Packer, digest_of
 from hiersched.errors import RemoteError
+from hiersched.nodes import lanes as lanes_module
 from hiersched.nodes.lanes import Lanes
 from hiersched.nodes.shell import EngineShell
 from hiersched.protocol import messages as m
@@ -36,9 +41,20 @@ class Bench:
         with self._streams(*self._own):
             return self._outcome(self.lanes.run_call(packed.function, packed.frames, packed.blobs))
 
-    def cell(self, code: str, *, silent: bool = False) -> Outcome:
+    def apply(self, function: Any, *args: Any, **kwargs: Any) -> Outcome:
+        """As a client of ipyparallel calls it."""
+        canned, *frames = [bytes(buffer) for buffer in pack_apply_message(function, args, kwargs)]
+        blob = APPLIED + canned
+        digest = digest_of(blob)
         with self._streams(*self._own):
-            return self._outcome(self.lanes.run_cell([msgspec.msgpack.encode(Cell(code, silent))]))
+            return self._outcome(self.lanes.run_call(digest, frames, {digest: blob}))
+
+    def cell(self, code: str, *, silent: bool = False) -> Outcome:
+        return self.ask(Cell(code, silent))
+
+    def ask(self, cell: Cell) -> Outcome:
+        with self._streams(*self._own):
+            return self._outcome(self.lanes.run_cell([msgspec.msgpack.encode(cell)]))
 
     def _outcome(self, packed: PackedOutcome) -> Outcome:
         """As a client has it, with the piece that an engine sends ahead of an outcome that may not travel."""
@@ -206,14 +222,14 @@ def test_a_cell_that_fails_tells_how(bench: Bench, code: str, ename: str, silent
     outcome = bench.cell(code, silent=silent)
     assert isinstance(outcome.error, RemoteError)
     assert outcome.error.ename == ename
-    assert outcome.error.traceback
+    assert outcome.error.traceback_lines
     assert bench.cell("1 + 1").value.execute_result["data"]["text/plain"] == "2"
 
 
 def test_a_cell_shows_ipythons_traceback(bench: Bench) -> None:
     outcome = bench.cell("def broken():\n    return 1 / 0  # here\nbroken()")
     assert outcome.error is not None
-    assert "here" in "\n".join(outcome.error.traceback)  # type: ignore[attr-defined]
+    assert "here" in "\n".join(outcome.error.traceback_lines)  # type: ignore[attr-defined]
     assert outcome.stderr == ""  # it is not printed as well
 
 
@@ -229,3 +245,95 @@ def test_nothing_is_written_to_a_history(bench: Bench, shell: EngineShell) -> No
     bench.cell("remembered = 1")
     assert shell.history_manager is not None
     assert shell.history_manager.enabled is False
+
+
+# --- for clients of ipyparallel ---------------------------------------------------------------------------------------
+
+
+def value_of(outcome: Outcome) -> Any:
+    """What such a client makes of it."""
+    value, left = deserialize_object(outcome.buffers)
+    assert not left
+    return value
+
+
+def test_an_old_clients_call_sees_the_same_names(bench: Bench) -> None:
+    bench.cell("x = 20")
+    outcome = bench.apply(notebook("def f(y):\n    global z\n    z = 5\n    print('words')\n    return x + y"), 1)
+    assert (value_of(outcome), outcome.stdout) == (21, "words\n")
+    assert outcome.started is not None
+    assert outcome.ended is not None
+    assert bench.names["z"] == 5
+    assert value_of(bench.apply(lambda data: data * 2, np.ones(100_000))).sum() == 200_000
+    assert bench.apply(print, "more").stdout == "more\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "ename", "how"),
+    [
+        ("1 / 0", "ZeroDivisionError", m.RAISED),
+        ("raise SystemExit(3)", "SystemExit", m.RAISED),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt", m.INTERRUPTED),
+        ("from ipyparallel.error import UnmetDependency\n    raise UnmetDependency", "UnmetDependency", m.UNMET),
+        ("return (thread for thread in ())", "TypeError", m.RAISED),
+    ],
+)
+def test_whatever_an_old_clients_call_raises_is_its_outcome(bench: Bench, code: str, ename: str, how: int) -> None:
+    outcome = bench.apply(notebook(f"def f():\n    print('so far')\n    {code}"))
+    assert isinstance(outcome.error, RemoteError)
+    assert (outcome.error.ename, outcome.stdout, bench.code) == (ename, "so far\n", how)
+    assert value_of(bench.apply(abs, -1)) == 1
+
+
+def test_an_old_clients_arguments_that_cannot_be_unpacked_are_its_error(bench: Bench) -> None:
+    canned = pack_apply_message(abs, (), {})[0]
+    outcome = unpack_outcome(bench.lanes.run_call(bytes(16), [b"nonsense"], {bytes(16): APPLIED + canned}).whole)
+    assert isinstance(outcome.error, RemoteError)
+    assert outcome.error.ename == "UnpicklingError"
+    reference = ipyparallel.Reference("nothing")
+    failed = bench.apply(abs, reference).error
+    assert isinstance(failed, RemoteError)
+    assert failed.ename == "NameError"
+
+
+@pytest.mark.parametrize("packing", ["pack_applied", "pack_outcome_buffers"])
+def test_an_interrupt_while_an_old_clients_result_is_packed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, packing: str
+) -> None:
+    def interrupted(*args: Any, **rest: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lanes_module, packing, interrupted)
+        outcome = bench.apply(print, "words")
+    assert isinstance(outcome.error, RemoteError)
+    assert (outcome.error.ename, outcome.stdout, bench.code) == ("KeyboardInterrupt", "words\n", m.INTERRUPTED)
+    assert bench.apply(abs, -1).stdout == ""
+
+
+def test_a_cell_for_jupyter_gives_buffers(bench: Bench) -> None:
+    wanted = {"double": "x * 2", "bad": "1 / 0", "nothing": "no_such_name"}
+    outcome = bench.ask(Cell("x = 21\nprint('words')\nx", silent=False, jupyter=True, expressions=wanted))
+    (packed,) = outcome.buffers
+    reply = unpack_jupyter_reply(packed)
+    assert reply.execute_result == {"data": {"text/plain": "21"}, "metadata": {}}
+    assert reply.user_expressions["double"]["data"] == {"text/plain": "42"}
+    assert [reply.user_expressions[name]["ename"] for name in ("bad", "nothing")] == ["ZeroDivisionError", "NameError"]
+    assert outcome.stdout == "words\n"
+    (packed,) = bench.ask(Cell("x = 1", silent=True, jupyter=True)).buffers
+    assert unpack_jupyter_reply(packed) == JupyterReply(reply.execution_count)
+    failed = bench.ask(Cell("1 / 0", silent=False, jupyter=True)).error
+    assert isinstance(failed, RemoteError)
+    assert failed.ename == "ZeroDivisionError"
+
+
+def test_an_interrupt_while_the_reply_to_a_cell_is_packed_loses_no_output(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*args: Any, **rest: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lanes_module, "pack_outcome_buffers", interrupted)
+    with pytest.raises(KeyboardInterrupt):  # the engine asks for the outcome of what was interrupted
+        bench.ask(Cell("print('words')", silent=True, jupyter=True))
+    assert unpack_outputs(pack_outputs(bench.lanes.transcript.finish())) == [Text("stdout", "words\n")]

@@ -157,7 +157,7 @@ def test_a_cell_that_fails_raises_here(flat_rc: Client, code: str, ename: str) -
     with pytest.raises(RemoteError) as caught:
         flat_rc[0].execute(code).get(DEADLINE_S)
     assert caught.value.ename == ename
-    assert caught.value.traceback
+    assert caught.value.traceback_lines
     assert flat_rc[0].execute("1 + 1", silent=False).get(DEADLINE_S).execute_result["data"] == {"text/plain": "2"}
 
 

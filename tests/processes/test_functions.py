@@ -119,5 +119,5 @@ def test_the_traceback_shows_the_clients_source(rc: Client) -> None:
     with pytest.raises(RemoteError) as caught:
         rc[0].apply_async(broken).get(DEADLINE_S)
     assert caught.value.engine_id == 0
-    assert "this very line" in "\n".join(caught.value.traceback)
-    assert "hiersched/" not in "\n".join(caught.value.traceback)
+    assert "this very line" in "\n".join(caught.value.traceback_lines)
+    assert "hiersched/" not in "\n".join(caught.value.traceback_lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from math import inf
 from random import Random
 from typing import Literal
 
@@ -19,7 +20,7 @@ from hiersched.simulation.payload import Argument, digest_of
 from hiersched.simulation.requests import Request
 from hiersched.simulation.verdicts import Events, unexplained
 
-Kind = Literal["any", "gentle", "storm"]
+Kind = Literal["any", "gentle", "storm", "mixed"]
 
 WORK_S = 0.1  # work and faults begin within this time
 
@@ -28,7 +29,7 @@ class RandomWorld:
     """A world drawn from a seed. busy: 1 for a handful of requests and faults, more for as many times that.
 
     kind: 'gentle': one host, and only schedulers below the root die, which whoever asks does not notice; 'storm': one
-    host on which engines are replaced.
+    host on which engines are replaced; 'mixed': one host, and guests that come at any time.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class RandomWorld:
     ) -> None:
         self.rng = Random(seed)
         self.busy = busy
-        self.gentle, self.stormy = kind == "gentle", kind == "storm"
+        self.gentle, self.stormy, self.mixed = kind == "gentle", kind == "storm", kind == "mixed"
         self.requests: list[tuple[SimClient, Request]] = []
         self.interrupted = self.left = False
         self.killed: Counter[int] = Counter()  # by rank
@@ -52,6 +53,7 @@ class RandomWorld:
             ),
             unborn=frozenset(rng.sample(range(engines), 0 if self.gentle else rng.choice([0, 0, 0, 1]))),
             restarts=slots == engines and (self.stormy or rng.random() < 0.2),
+            guests=self.mixed,
             checked=True,
             replay=replay,
         )
@@ -61,6 +63,8 @@ class RandomWorld:
         self.clients = [self.world.client]
         for _ in range(rng.randint(0, 2)):
             self.clients.append(self._enter(self.world.add_client(detached=rng.random() < 0.5)))
+        for _ in range(rng.randint(1, 8) if self.mixed else 0):
+            self._invite()
         sizes = [1, 1, 100, 200, 600] if not self.stormy else [1]
         self.blobs = {digest_of(number): rng.choice(sizes) * MIB for number in range(2, 12)}
 
@@ -120,6 +124,17 @@ class RandomWorld:
             if other.predecessor is client:
                 return self._latest(other)
         return client
+
+    def _invite(self) -> None:
+        """A guest comes, now or while work is done; perhaps it wants a rank that somebody has, or nobody ever had."""
+        at_s = self.world.now_s + self.rng.random() * WORK_S if self.rng.random() < 0.5 else None
+        wanted = self.rng.choice([-1, self.rng.randrange(100)])
+
+        def come() -> None:
+            if any(leaf.core.place.is_for_guests and not leaf.ended_s < inf for leaf in self.world.schedulers(1)):
+                self.world.add_guest(wanted)
+
+        self.world.at(at_s, come)
 
     def _enter(self, client: SimClient) -> SimClient:
         self.world.run_until(lambda: client.session or client.gone)
@@ -298,11 +313,11 @@ class RandomWorld:
     def _soon(self) -> float:
         return self.world.now_s + self.rng.random() * WORK_S
 
-    def _ranks(self) -> range:
-        return range(self.world.plan.engines)
+    def _ranks(self) -> Sequence[int]:
+        return self.world.ranks() if self.mixed else range(self.world.plan.engines)
 
     def _some_ranks(self) -> list[int]:
-        return self.rng.sample(self._ranks(), self.rng.randint(1, self.world.plan.engines))
+        return self.rng.sample(self._ranks(), self.rng.randint(1, len(self._ranks())))
 
     def _rank_set(self, most: int) -> m.Ranks:
         return bitset.to_wire(bitset.of_ranks(self.rng.sample(self._ranks(), min(most, len(self._ranks())))))

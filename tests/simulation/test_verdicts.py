@@ -37,6 +37,7 @@ def test_in_calm_weather_no_error_is_explained(world: World, error: Outcome):
     [
         (EngineLost, Events(lost=0b10)),
         (UnknownEngine, Events(lost=0b10)),
+        (AnswerLost, Events(lost=0b10)),
         (RemoteError, Events(interrupted=True)),
         (BlobLost, Events(left=True)),
     ],
