@@ -136,7 +136,7 @@ def of_shell(config: Config) -> Config:
     said = deepcopy(config)
     settings = Config({"InteractiveShell": said.get("InteractiveShell", Config())})
     settings.InteractiveShell.merge(said.get("ZMQInteractiveShell", Config()))
-    for section in _SHELL_SECTIONS & said.keys():
+    for section in _SHELL_SECTIONS.intersection(said):
         settings[section] = said[section]
     return settings
 

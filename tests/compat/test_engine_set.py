@@ -190,7 +190,7 @@ def left(*ranks: int, reason: str = "gone") -> m.Members:
 
 def run(session: FakeSession, log: logging.Logger | None = None) -> int:
     """A crew's exit code in this session."""
-    startup = Startup(environ={}, directory="/", path=[], files=[], lines=[])
+    startup = Startup(environ={}, directory="/", path=[], settings=Config(), files=[], lines=[])
     return Crew(session, startup, log or logging.getLogger("crew")).run(2, frozenset({signal.SIGRTMAX}))  # type: ignore[arg-type]
 
 
