@@ -5,7 +5,7 @@ VENV    := .venv
 PY      := $(VENV)/bin/python
 TYPED   := hiersched/core hiersched/protocol hiersched/kernels hiersched/data
 
-.PHONY: help run test stress check format bench sim docs clean
+.PHONY: help run test stress check format bench sim docs ipp-suite clean
 
 help:
 	@echo "make run     a grid search over scikit-learn's digits on a local cluster (ENGINES=n)"
@@ -16,6 +16,7 @@ help:
 	@echo "make bench   every benchmark against its peers, and the plots in docs/"
 	@echo "make sim     100,000 engines in simulated time"
 	@echo "make docs    the documentation, in site/; its notebooks are run"
+	@echo "make ipp-suite  ipyparallel's own tests on our side of the wire, and docs/compatibility.md"
 	@echo "make clean   remove the environment and every cache"
 
 run: $(VENV)/run
@@ -46,6 +47,9 @@ sim: $(VENV)/run
 docs: $(VENV)/docs
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet --strict
 
+ipp-suite: $(VENV)/suite
+	@$(PY) -m tests.ipyparallel_suite
+
 clean:
 	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -56,7 +60,7 @@ $(PY):
 	@echo "creating $(VENV)"
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
-$(VENV)/run $(VENV)/test $(VENV)/bench $(VENV)/docs: $(VENV)/%: pyproject.toml | $(PY)
+$(VENV)/run $(VENV)/test $(VENV)/bench $(VENV)/docs $(VENV)/suite: $(VENV)/%: pyproject.toml | $(PY)
 	@echo "installing hiersched[$*]; the first time takes a minute or two"
 	@$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	@touch $@

@@ -50,7 +50,6 @@ CLUSTER_NAMES = {
     "log_level": "it is log.level",
 }
 MODULE_NAMES = {
-    "AsyncHubResult": "nobody keeps results in a hub: rc.get_result gives an AsyncResult",
     "ClusterManager": "Cluster.list() tells which clusters run, and Cluster.from_file() takes hold of one",
     "bind_kernel": "engines are no Jupyter kernels: views and the %px magics run code on them",
     "PrePickled": "pass the object itself: what is large travels once",

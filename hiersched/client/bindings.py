@@ -20,7 +20,7 @@ from hiersched.client.requests import Requests
 from hiersched.client.supplies import Supplies
 from hiersched.data.outcomes import original_of
 from hiersched.data.serialize import PackedCall, pack_result
-from hiersched.errors import UnknownTask, UserError
+from hiersched.errors import UnknownDependency, UnknownTask, UserError
 from hiersched.limits import DEPENDENCIES_MAX, RESULT_GIVEN_BYTES_MAX
 from hiersched.protocol import messages as m
 
@@ -42,14 +42,17 @@ class Bindings:
     def dependency(self, named: Any, *, all: bool, success: bool, failure: bool) -> tuple[m.Dependency, list[Known]]:
         """A dependency on these AsyncResults, futures or ids; and those of its tasks that have ended.
 
-        Raises UnknownTask for a task that never was, is of another session, or ended too long ago; UserError for a call
-        on engines that has not ended, and for too many tasks.
+        Raises UnknownDependency for a task that never was, is of another session, or ended too long ago; UserError for
+        a call on engines that has not ended, and for too many tasks.
         """
-        tasks = list(dict.fromkeys(task for item in _listed(named) for task in self._tasks_of(item)))
-        if len(tasks) > DEPENDENCIES_MAX:
-            raise UserError(f"a task can wait for {DEPENDENCIES_MAX} others, not for {len(tasks)}")
-        for task in tasks:
-            self.check(task)
+        try:
+            tasks = list(dict.fromkeys(task for item in _listed(named) for task in self._tasks_of(item)))
+            if len(tasks) > DEPENDENCIES_MAX:
+                raise UserError(f"a task can wait for {DEPENDENCIES_MAX} others, not for {len(tasks)}")
+            for task in tasks:
+                self.check(task)
+        except UnknownTask as error:
+            raise UnknownDependency(str(error)) from None
         return m.Dependency(tasks, all, success, failure), self._known(tasks)
 
     def _tasks_of(self, item: Any) -> list[m.TaskId]:

@@ -101,6 +101,19 @@ class Channel:
         """Whether nothing will come any more."""
         return self._inbox.ended is not None
 
+    def session_of(self, request: m.TaskId) -> Channel:
+        """The session that made a request on this cluster: this one, or that of another client in this process.
+
+        This one as well where none did that is open.
+        """
+        number = request >> m.SESSION_SHIFT
+        if number != self._session:
+            for other in tuple(_open_channels):
+                there = other._connection
+                if (other._session, there.cluster, there.key) == (number, self.cluster, self._connection.key):
+                    return other
+        return self
+
     def relay_comms(self, on_comm: OnComm) -> None:
         """Have messages of the engines' widgets taken by `on_comm`."""
         self._inbox.on_comm = on_comm

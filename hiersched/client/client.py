@@ -17,6 +17,7 @@ from hiersched.client.activation import offer_magics
 from hiersched.client.cluster_arguments import unaliased
 from hiersched.client.comms import CommRelay
 from hiersched.client.engine_control import EngineControl
+from hiersched.client.insides import Insides
 from hiersched.client.jobs import Jobs
 from hiersched.client.progress import Bar, Stage, here
 from hiersched.client.results import at_most
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from hiersched.client.executor import ViewExecutor
 
 
-class Client(EngineControl, Jobs, SaysWhatIsAbsent):
+class Client(EngineControl, Jobs, Insides, SaysWhatIsAbsent):
     """A connection to a running cluster.
 
     connection_info: the file that the cluster wrote, or what was read from it; by default the newest of the profile.

@@ -6,10 +6,11 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from hiersched.client.direct_view import DirectView
+from hiersched.client.names import name_of, part_ids
 from hiersched.client.signals import signal_number
 from hiersched.client.targets import is_single, resolve_targets
 from hiersched.data.namespace import clear
-from hiersched.errors import NoEngines, UserError
+from hiersched.errors import NoEngines
 from hiersched.limits import STOP_TIMEOUT_S
 
 if TYPE_CHECKING:
@@ -32,19 +33,40 @@ class EngineControl:
         """{engine id: {'queue', 'tasks', 'completed'}}, calls and tasks that it has to do and that it has done.
 
         Of all clients together. 'unassigned': tasks that no engine was given yet. Of a single id, its entry alone.
-        Raises UserError for `verbose`: schedulers count, and keep no lists of ids.
+        verbose: ids in the places of counts, but of this client's last calls only, for schedulers keep no lists; where
+        a task runs is known when it has ended, and until then it is among 'unassigned'.
         """
-        if verbose:
-            raise UserError("schedulers count and keep no lists: rc.outstanding has your ids, rc.why(id) tells of one")
-        queues = self.session.queues(self._ids_of(targets))
+        ids = self._ids_of(targets)
+        status = self._own_queues(ids) if verbose else self._queues(ids)
+        return status[ids[0]] if is_single(targets) else status
+
+    def _queues(self, ids: tuple[int, ...]) -> dict[Any, Any]:
+        """How much these engines have to do."""
+        queues = self.session.queues(ids)
         status: dict[Any, Any] = {
             queue.rank: {"queue": queue.calls, "tasks": queue.tasks, "completed": queue.completed}
             for queue in queues.engines
         }
-        if is_single(targets):
-            return status[self._ids_of(targets)[0]]
-        status["unassigned"] = queues.unassigned
-        return status
+        return {**status, "unassigned": queues.unassigned}
+
+    def _own_queues(self, ids: tuple[int, ...]) -> dict[Any, Any]:
+        """What these engines have to do for this client."""
+        status: dict[Any, Any] = {engine: {"queue": [], "tasks": [], "completed": []} for engine in ids}
+        unassigned = []
+        for request, _, pending, end in self.session.records():
+            name = name_of(request)
+            if pending is None:
+                parts = [] if end is None else [(name, end[1], True)]
+            elif not pending.targets:
+                unassigned.append(name)
+                continue
+            else:
+                ended = [outcome is not None for outcome in pending.outcomes]
+                parts = list(zip(part_ids(request, pending.targets), pending.targets, ended, strict=True))
+            for part, engine, is_done in parts:
+                if engine in status:
+                    status[engine]["completed" if is_done else "queue"].append(part)
+        return {**status, "unassigned": unassigned}
 
     def clear(self, targets: Any = None, block: bool | None = None) -> Any:
         """Empty the namespaces of these engines. An AsyncResult unless it blocks."""

@@ -7,13 +7,14 @@ not an engine's namespace. Any number of tasks may be submitted; the session and
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any
 
 from hiersched.client.balanced_map import BalancedMap
 from hiersched.client.call_future import CallFuture
 from hiersched.client.chunks import ChunkSizer
+from hiersched.client.lazy_map import MapIterator
 from hiersched.client.map_results import chunk_values
 from hiersched.client.map_run import chunk_packer
 from hiersched.client.partition import columns
@@ -62,7 +63,7 @@ class ViewExecutor(Executor):
         *iterables: Iterable[Any],
         timeout: float | None = None,
         chunksize: int | None = None,
-    ) -> Iterator[Any]:
+    ) -> ExecutorMap:
         """The results of `fn` on each item, in order, as they come back.
 
         timeout: seconds from now in which a result must be there when it is asked for, or TimeoutError is raised.
@@ -80,7 +81,7 @@ class ViewExecutor(Executor):
         self._maps.add(run)
         run.add_done_callback(self._maps.discard)
         run.start()
-        return _results_of(run, ends_at)
+        return ExecutorMap(run, ends_at)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls. wait: until those submitted have ended; cancel_futures: those not started never run."""
@@ -99,7 +100,27 @@ class ViewExecutor(Executor):
         self._session.cancel(tuple(self._open))
 
 
-def _results_of(run: BalancedMap, ends_at: float | None) -> Iterator[Any]:
+class ExecutorMap(MapIterator):
+    """The results of a map of an executor, in order. ends_at: by the monotonic clock, when they must be there."""
+
+    def __init__(self, run: BalancedMap, ends_at: float | None) -> None:
+        self._results = _results_of(run, ends_at)
+        self._run = run
+
+    def __next__(self) -> Any:
+        return next(self._results)
+
+    def cancel(self) -> None:
+        """Withdraw what has not started."""
+        self._run.cancel()
+
+    def close(self) -> None:
+        """`cancel`, and end the iteration."""
+        self._run.cancel()
+        self._results.close()
+
+
+def _results_of(run: BalancedMap, ends_at: float | None) -> Generator[Any, None, None]:
     """The results of a map until `ends_at`; what has not started by the end of the iteration never will."""
     try:
         for chunk in run.in_order(ends_at):

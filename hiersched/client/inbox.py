@@ -16,7 +16,7 @@ from hiersched.client.roster import Roster
 from hiersched.client.supplies import Supplies
 from hiersched.client.task_outbox import TaskOutbox
 from hiersched.data.outcomes import lost_outcome
-from hiersched.data.outputs import Comm, Output, unpack_outputs
+from hiersched.data.outputs import DATA, Comm, Output, unpack_outputs
 from hiersched.errors import ClusterLost, HierschedError
 from hiersched.kernels import bitset
 from hiersched.protocol import messages as m
@@ -140,7 +140,7 @@ class Inbox:
         if pending.listeners:
             self._news.append(OutputNews(pending, ranks, outputs))
         if self.on_comm is not None:
-            comms = [output for output in outputs if type(output) is Comm]
+            comms = [output for output in outputs if type(output) is Comm and output.msg_type != DATA]
             self._news.extend(CommNews(rank, comm, self.on_comm) for comm in comms for rank in ranks)
 
     # --- all else -----------------------------------------------------------------------------------------------------

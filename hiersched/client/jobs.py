@@ -19,11 +19,12 @@ from hiersched.client.calls_by_id import MetadataById, ResultsById
 from hiersched.client.names import calls_text, engine_of, is_name, name_of, part_ids, request_of
 from hiersched.client.pump import deadline_of, left_of
 from hiersched.client.records import described, meets
-from hiersched.client.results import AsyncResult, at_most
+from hiersched.client.results import AsyncHubResult, AsyncResult, at_most
 from hiersched.client.selection import Selection, split_by
 from hiersched.client.targets import describe_ids, resolve_targets
 from hiersched.client.waits import wait_watched
 from hiersched.errors import UnknownTask, UserError, gist_of
+from hiersched.protocol.messages import SESSION_SHIFT
 
 if TYPE_CHECKING:
     from hiersched.client.orders import Explanation
@@ -68,7 +69,8 @@ class Jobs:
     def get_result(self, indices_or_msg_ids: Any = None, block: bool | None = None, owner: bool = True) -> AsyncResult:
         """An AsyncResult of calls given by id, AsyncResult or place in the history; by default of the last one.
 
-        Of a session that was joined, calls of its former clients too. owner: accepted for ipyparallel's sake. Raises
+        Of a session that was joined, calls of its former clients too; so those of other clients of this process, while
+        these are open. owner: if not, it is an AsyncHubResult, as code for ipyparallel tells them apart. Raises
         UnknownTask, or ResultDropped for a call whose AsyncResult nobody has held.
         """
         jobs = -1 if indices_or_msg_ids is None else indices_or_msg_ids
@@ -79,24 +81,32 @@ class Jobs:
             parts = [part for job in (jobs if listed else [jobs]) for part in self._parts_of(job)]
             if not parts:
                 raise UserError("give at least one call")
-            result = self._result_of(parts, single=len(parts) == 1 and not listed)
+            kind = AsyncResult if owner else AsyncHubResult
+            result = self._result_of(parts, single=len(parts) == 1 and not listed, kind=kind)
         if self.block if block is None else block:
             result.wait()
         return result
 
-    def _result_of(self, parts: list[Part], *, single: bool) -> AsyncResult:
-        """An AsyncResult of these parts: of the request itself, if they are all of it."""
+    def _result_of(self, parts: list[Part], *, single: bool, kind: type[AsyncResult] = AsyncResult) -> AsyncResult:
+        """An AsyncResult of these parts: of the request itself, if they are all of it.
+
+        Raises UserError for calls of several clients.
+        """
         first = parts[0][0]
+        session = self.session.session_of(first.id)
+        if any(pending.id >> SESSION_SHIFT != first.id >> SESSION_SHIFT for pending, _ in parts):
+            raise UserError("these are calls of several clients: get the results of each client's apart")
         whole = [(first, place) for place in range(len(first.outcomes))]
-        request = first if parts == whole else Selection(self.session, parts)
-        return AsyncResult(self.session, request, name=first.method, single=single)
+        request = first if parts == whole else Selection(session, parts)
+        return kind(session, request, name=first.method, single=single)
 
     def _parts_of(self, job: Any) -> list[Part]:
         """The parts of requests that one job names."""
         if isinstance(job, CallFuture):
             return [(pending, place) for pending in job.requests() for place in range(len(pending.outcomes))]
         name = self._id_of(job)
-        pending, engine = self.session.find(request_of(name)), engine_of(name)
+        request, engine = request_of(name), engine_of(name)
+        pending = self.session.session_of(request).find(request)
         if engine is not None:
             if engine not in pending.targets:
                 raise UnknownTask(f"{name!r} is no part of a call on engines {describe_ids(pending.targets)}")

@@ -8,6 +8,7 @@ pile up when nobody takes them: at most a bounded number of chunks is out, and o
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,7 +38,15 @@ class LazyMapOptions:
     items_max: int | None = None
 
 
-class LazyMap(Iterator[Any]):
+class MapIterator(Iterator[Any]):
+    """The results of a map that is under way, one by one."""
+
+    @abstractmethod
+    def cancel(self) -> None:
+        """Withdraw what has not started."""
+
+
+class LazyMap(MapIterator):
     """The results of a map whose input is an iterator of argument tuples.
 
     After an item's error was raised, iterating goes on with the next. An error of the input, or of packing it, is

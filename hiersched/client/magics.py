@@ -30,7 +30,7 @@ from hiersched.client.px_completions import complete_from_engine
 from hiersched.client.shell import current_shell
 from hiersched.client.signals import signal_number
 from hiersched.client.targets import describe_ids, resolve_targets
-from hiersched.errors import CompositeError, RemoteError, TaskError, UserError
+from hiersched.errors import CompositeError, RemoteError, UserError
 from hiersched.limits import STOP_TIMEOUT_S
 
 if TYPE_CHECKING:
@@ -348,15 +348,6 @@ def _raise_errors(result: AsyncResult, *, displayed: bool) -> None:
     except RemoteError as error:
         if displayed:
             short = copy.copy(error)
-            short.traceback = []
+            short.traceback_lines = []
             raise short from None
         raise
-    except TaskError as error:
-        raise _without_traceback(error) from None
-
-
-def _without_traceback(error: TaskError) -> TaskError:
-    """The same error, of which IPython shows a line: no code of the user's raised it, and ours tells nothing."""
-    short = copy.copy(error)
-    vars(short)["_render_traceback_"] = lambda: [f"{type(error).__name__}: {error}"]
-    return short

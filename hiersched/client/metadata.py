@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from hiersched.client.names import name_of
+from hiersched.client.published import published
 from hiersched.data.cells import CellReply
 from hiersched.data.outputs import displayed, printed_text
 from hiersched.errors import TaskCancelled
@@ -44,8 +45,8 @@ class Metadata(dict[str, Any]):
 
     status: 'ok', 'error', 'aborted' or, while it runs, None. submitted, received: by this machine's clock; started,
     completed: by the engine's. All are aware datetimes in UTC, None while unknown. outputs: what was displayed, as
-    Jupyter's dicts with 'data' and 'metadata'. after, follow: ids of tasks that it waits for. execute_input and data
-    are kept for ipyparallel's sake: None and {}.
+    Jupyter's dicts with 'data' and 'metadata'. after, follow: ids of tasks that it waits for. data: what the code
+    has published by now, by names. execute_input: the code of a cell that is not silent.
     """
 
     def __getattr__(self, name: str) -> Any:
@@ -56,7 +57,8 @@ class Metadata(dict[str, Any]):
 
 
 def describe_part(request: Pending | Selection, place: int) -> Metadata:
-    """The metadata of one part of a request. Never blocks, and unpickles nothing of the user's."""
+    """The metadata of one part of a request. Never blocks, and unpickles nothing of the user's
+    but what was published."""
     pending, position = request.part(place)
     outcome = pending.outcomes[position]
     targets = pending.targets
@@ -72,10 +74,11 @@ def describe_part(request: Pending | Selection, place: int) -> Metadata:
         after=_ids(terms.after if terms is not None else None),
         follow=_ids(terms.follow if terms is not None else None),
         label=pending.label,
+        execute_input=getattr(pending, "code", None),
         stdout=printed_text(outputs, "stdout"),
         stderr=printed_text(outputs, "stderr"),
         outputs=displayed(outputs),
-        data={},
+        data=published(outputs),
     )
     if outcome is not None:
         known.update(

@@ -32,7 +32,8 @@ class Pending:
     outcomes: (targets,) in the order of `targets`, None while not known. `done` is set when all are; callbacks then run
     in the thread that received the last one. cancelled: it was withdrawn, and nothing of it ended otherwise. method:
     'apply' or 'execute'. label, terms: the user's, if any. inputs: tasks whose results are among the arguments.
-    digests: what is kept at hand for it, see Supplies. task: as it was sent, unless it is large.
+    digests: what is kept at hand for it, see Supplies. task: as it was sent, unless it is large. code: of a cell that
+    is not silent; nothing else has this attribute, so that tasks, of which there are many, do not pay for it.
     """
 
     __slots__ = (
@@ -42,6 +43,7 @@ class Pending:
         "_places",
         "_remaining",
         "cancelled",
+        "code",
         "digests",
         "done",
         "failed",
@@ -57,6 +59,8 @@ class Pending:
         "task",
         "terms",
     )
+
+    code: str
 
     def __init__(self, request: int, targets: tuple[int, ...], method: str = "apply") -> None:
         self.id = request

@@ -9,10 +9,13 @@ awaited. Nothing is unpickled before it is read.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+import zmq
 
 from hiersched.client.display import show_outputs
 from hiersched.client.progress import Bar, Stage, Wait, here, watched
@@ -155,6 +158,17 @@ class AsyncResult(ResultParts):
     def sent(self) -> bool:
         """Whether the arguments may be changed: they are copied when the call is made."""
         return True
+
+    @property
+    def _tracker(self) -> zmq.MessageTracker:
+        """One that has nothing to wait for: code that reaches into ipyparallel's results asks it for `done`."""
+        return zmq.MessageTracker()
+
+    @property
+    def _sent_event(self) -> threading.Event:
+        sent = threading.Event()
+        sent.set()
+        return sent
 
     def wait_for_send(self, timeout: float | None = -1) -> None:
         """Block until `sent`. Raises TimeoutError where that takes longer than `timeout` seconds."""
@@ -383,6 +397,15 @@ class AsyncResult(ResultParts):
 
     def _shown_parts(self) -> list[Metadata]:
         return self._parts()
+
+
+class AsyncHubResult(AsyncResult):
+    """An AsyncResult of a call that somebody else may have made: what `get_result(..., owner=False)` gives.
+
+    There is no hub: it is the same result, by the name that code written for ipyparallel asks for.
+    """
+
+    owner = False
 
 
 def at_most(timeout: float | None) -> float | None:

@@ -70,6 +70,8 @@ class Session(Channel):
         """A cell on every target, in IPython."""
         request = (_wire(targets), m.CELL_LANE, m.NO_FUNCTION, (), ())
         pending = Pending(self._new_id(), targets, "execute")
+        if not silent:
+            pending.code = code
         return self._submit(pending, request, {}, [msgspec.msgpack.encode(Cell(code, silent))], wake=wake)
 
     def task(self, packed: PackedCall, *, terms: m.Terms | None = None) -> Pending:
@@ -143,7 +145,7 @@ class Session(Channel):
         """
         with Held(), self._lock:
             ids = {pending.id for pending in pendings if not pending.done}
-            withdrawn = self._outbox.waiting_among(ids)
+            withdrawn = self._outbox.withdraw(ids)
             sent = sorted(ids - {pending.id for pending in withdrawn})
             for start in range(0, len(sent), TASKS_PER_MESSAGE_MAX):
                 self._link.send(m.Cancel(sent[start : start + TASKS_PER_MESSAGE_MAX], running))

@@ -128,7 +128,9 @@ class Stream:
             return
         self._tracebacks += 1
         whole = isinstance(shown, RemoteError) and self._tracebacks <= CompositeError.tb_limit
-        self._screen.print_error(engines, shown.traceback if whole and shown.traceback else [gist_of(shown)])
+        self._screen.print_error(
+            engines, shown.traceback_lines if whole and shown.traceback_lines else [gist_of(shown)]
+        )
 
 
 def _end_of(pending: Pending, outcome: Outcome) -> CellReply | Exception | None:

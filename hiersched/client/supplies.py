@@ -53,6 +53,11 @@ class Supplies:
             raise BlobLost("data that the call refers to is no longer at hand; call the function again")
         self.provide(pending, found)
 
+    def remember(self, blobs: Mapping[Digest, Any]) -> None:
+        """Have at hand, if there is room, what a request would have needed that was withdrawn."""
+        for digest, data in blobs.items():
+            self._keep(digest, data)
+
     def promise(self, pending: Pending, digest: Digest, source: Source) -> None:
         """Have what a request may need at hand until `release`; it is only made when somebody asks for it."""
         self._pinned.setdefault(digest, [source, 0])[1] += 1

@@ -93,6 +93,13 @@ class TaskOutbox:
         self._link.send(Tasks(tasks, self.seen), frames)
         self._seen_told = self.seen
 
+    def withdraw(self, ids: set[int]) -> list[Pending]:
+        """Those of these requests that were not sent yet; they never will be, but may be made again."""
+        for pending, _, _, blobs in list(self._waiting):
+            if pending.id in ids:
+                self._supplies.remember(blobs)
+        return self.waiting_among(ids)
+
     def waiting_among(self, ids: set[int]) -> list[Pending]:
         """Those of these requests that were not sent yet."""
         return [entry[0] for entry in list(self._waiting) if entry[0].id in ids and not entry[0].complete]

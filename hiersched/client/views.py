@@ -223,7 +223,7 @@ class View(ABC):
         maps = all(run.wait(left_of(deadline)) for run in tuple(self._calls.maps))
         return maps and wait_watched(self.session.wait, tuple(self._calls.open), left_of(deadline))
 
-    def get_result(self, indices_or_msg_ids: Any = None, block: bool | None = None, owner: bool = False) -> AsyncResult:
+    def get_result(self, indices_or_msg_ids: Any = None, block: bool | None = None, owner: bool = True) -> AsyncResult:
         """An AsyncResult of calls given by id or by their place in the view's history; by default of the last one."""
         jobs = self._named(-1 if indices_or_msg_ids is None else indices_or_msg_ids)
         return self.client.get_result(jobs, block=self.block if block is None else block, owner=owner)

@@ -65,7 +65,8 @@ class FakeLink:
 class FakeRoot:
     """A root with `engines` engines. It is the session's door as well. hello: how the client introduced itself."""
 
-    def __init__(self, engines: int = 4, **facts: Any) -> None:
+    def __init__(self, engines: int = 4, *, session: int = SESSION, **facts: Any) -> None:
+        self._session = session
         self.link = FakeLink()
         self.root = -1
         self.hello: tuple[str, bool] | None = None
@@ -82,7 +83,7 @@ class FakeRoot:
 
     def knock(self, *, detached: bool) -> None:
         self.hello = (self._name, detached)
-        self.link.arrive(m.Welcome(SESSION, self._members, self._facts))
+        self.link.arrive(m.Welcome(self._session, self._members, self._facts))
 
     def close(self) -> None:
         self.link.close()
@@ -176,7 +177,7 @@ def _printed(text: str) -> list[msgspec.Raw]:
 @contextmanager
 def session_with(root: FakeRoot, **options: Any) -> Iterator[Session]:
     """A session in which this root has let us."""
-    connection: Any = SimpleNamespace(cluster="fake")
+    connection: Any = SimpleNamespace(cluster="fake", key="secret")
     session = Session(connection, opens=root.open, timeout_s=5.0, **options)
     root.forget()
     try:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from hiersched.client.client import Client
-from hiersched.client.results import AsyncResult
+from hiersched.client.results import AsyncHubResult, AsyncResult
 from hiersched.data.namespace import map_chunk
-from hiersched.errors import RemoteError, ResultDropped, UnknownTask
-from tests.client.fake_root import packed
+from hiersched.errors import RemoteError, ResultDropped, UnknownTask, UserError
+from tests.client.fake_root import FakeRoot, packed, session_with
 from tests.patience import DEADLINE_S
 
 
@@ -88,3 +88,26 @@ def test_a_result_that_nobody_holds_is_gone(rc, root):
     assert list(rc.results) == []
     with pytest.raises(ResultDropped):
         rc.results[name]
+
+
+def test_the_call_of_another_client_of_this_process_is_found(rc, root, call):
+    with session_with(FakeRoot(session=8)) as session:
+        other = Client.__new__(Client)
+        other.session, other.cluster = session, None
+        found = other.get_result(call.msg_ids, owner=False)
+        assert type(found) is AsyncHubResult
+        assert not found.owner
+        assert type(other.get_result(call.msg_ids)) is AsyncResult
+        assert not found.done()
+        root.answer(id_of(call), {0: "zero", 2: "two"})
+        assert found.get(DEADLINE_S) == ["zero", "two"]
+        mine = AsyncResult(session, session.task(packed()), name="abs")
+        with pytest.raises(UserError, match="several clients"):
+            other.get_result([call, mine])
+
+
+def test_the_call_of_a_client_that_has_left_is_not_found(rc):
+    with session_with(FakeRoot(session=8)) as session:
+        gone = AsyncResult(session, session.task(packed()), name="abs")
+    with pytest.raises(UnknownTask, match="is a call of session 8"):
+        rc.get_result(gone.msg_ids[0])

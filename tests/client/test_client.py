@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from hiersched.client.client import Client
+from hiersched.client.names import name_of
 from hiersched.client.results import AsyncResult
 from hiersched.errors import ResultDropped, StartError, UnknownEngine, UnknownTask, UserError
 from hiersched.kernels import bitset
@@ -243,10 +244,28 @@ def test_queues_are_told_as_ipyparallel_does(rc, root):
     status = answering(root, rc.queue_status, m.Survey, census)
     assert status == {**dict.fromkeys(range(4), entry), "unassigned": 2}
     assert answering(root, lambda: rc.queue_status(3), m.Survey, census) == entry
-    with pytest.raises(UserError, match="keep no lists"):
-        rc.queue_status(verbose=True)
     with pytest.raises(UnknownEngine):
         rc.queue_status(9)
+
+
+def test_the_clients_own_calls_are_listed_by_engine(rc, root):
+    call = AsyncResult(rc.session, rc.session.call((0, 2), packed()), name="abs")
+    ended, waiting = rc.session.task(packed()), rc.session.task(packed())
+    root.answer(call.requests()[0].id, {2: "two"})
+    root.end_task(ended.id, "done", rank=1)
+    rc.session.wait((ended,), DEADLINE_S)
+    first, second = call.msg_ids
+    assert rc.queue_status(verbose=True) == {
+        0: {"queue": [first], "tasks": [], "completed": []},
+        1: {"queue": [], "tasks": [], "completed": [name_of(ended.id)]},
+        2: {"queue": [], "tasks": [], "completed": [second]},
+        3: {"queue": [], "tasks": [], "completed": []},
+        "unassigned": [name_of(waiting.id)],
+    }
+    assert rc.queue_status(2, verbose=True)["completed"] == [second]
+    name = name_of(ended.id)
+    del ended
+    assert rc.queue_status(1, verbose=True)["completed"] == [name], "its result is gone, not where it ran"
 
 
 def test_signals_go_to_engines_by_number_or_name(rc, root):

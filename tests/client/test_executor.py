@@ -10,7 +10,8 @@ import pytest
 from hiersched.client.balanced_view import LoadBalancedView
 from hiersched.client.direct_view import DirectView
 from hiersched.client.executor import ViewExecutor
-from hiersched.errors import PackError, RemoteError
+from hiersched.client.lazy_map import MapIterator
+from hiersched.errors import PackError, RemoteError, TaskCancelled
 from tests.client.fake_session import FakeClient, ThreadedSession
 from tests.client.test_balanced_view import once
 from tests.client.test_direct_view import notebook_function
@@ -242,3 +243,11 @@ def test_it_says_whose_engines_it_uses(executor):
     assert repr(executor) == "<ViewExecutor on <LoadBalancedView of 4 engines>>"
     executor.shutdown()
     assert repr(executor).endswith(">: closed>")
+
+
+def test_a_map_can_be_cancelled_as_ipyparallels_can(session, executor):
+    results = executor.map(abs, range(100), chunksize=1)
+    assert isinstance(results, MapIterator)
+    results.cancel()
+    with pytest.raises(TaskCancelled):
+        list(results)

@@ -153,7 +153,7 @@ def test_errors_that_were_not_shown_are_raised_merged(px, capsys):
     with pytest.raises(CompositeError) as caught:
         px("1 / 0", "--no-stream")
     text = "\n".join(caught.value.render_traceback())
-    assert "[0-3]" in text
+    assert "[0-3:apply]:" in text
     assert text.count("ZeroDivisionError: division by zero") == 1
     assert capsys.readouterr().err == ""
 

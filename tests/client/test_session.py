@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from hiersched.client.metadata import describe_part
 from hiersched.client.pending import Pending
 from hiersched.client.pump import Pump
 from hiersched.client.session import Session
@@ -181,6 +182,12 @@ def test_when_nothing_goes_out_for_long_the_root_is_told_as_well(session, root):
     assert (batch.tasks, batch.seen) == ([], RESULTS_UNSEEN_MAX)
 
 
+def test_a_cell_that_is_not_silent_is_known_by_its_code(session):
+    shown = session.execute((0, 1), "1 + 1", silent=False)
+    assert [describe_part(shown, place)["execute_input"] for place in range(2)] == ["1 + 1"] * 2
+    assert describe_part(session.execute((0,), "1 + 1"), 0)["execute_input"] is None
+
+
 def test_a_task_that_was_not_sent_is_withdrawn_here():
     root = FakeRoot(tasks_in_flight_max=0)
     with session_with(root) as session:
@@ -189,6 +196,14 @@ def test_a_task_that_was_not_sent_is_withdrawn_here():
         assert task.done
         assert task.cancelled
         assert root.silent
+
+
+def test_a_task_that_was_withdrawn_unsent_can_be_made_again():
+    root = FakeRoot(tasks_in_flight_max=0)
+    with session_with(root) as session:
+        task = session.task(packed())
+        session.cancel((task,))
+        assert not session.resubmit(task).done
 
 
 def test_what_was_sent_is_withdrawn_where_it_is(session, root):

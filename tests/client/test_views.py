@@ -71,8 +71,8 @@ def test_calls_are_named_by_their_place(client, view):
     assert client.asked == [
         ("wait", (first, 1), {}),
         ("wait", ([result, second, "17"], -1), {}),
-        ("get_result", (second,), {"block": False, "owner": False}),
-        ("get_result", (result,), {"block": True, "owner": False}),
+        ("get_result", (second,), {"block": False, "owner": True}),
+        ("get_result", (result,), {"block": True, "owner": True}),
     ]
     with pytest.raises(IndexError, match="no call 2: this view has 2 calls: "):
         view.get_result(2)

@@ -105,7 +105,7 @@ def test_what_is_said_of_a_kernels_shell_is_said_of_an_engines(configured: Confi
     settings = of_shell(app.config)
     shell = InteractiveShell(config=settings)
     assert (shell.colors, shell.cache_size) == ("nocolor", 7)
-    assert settings.keys() == {"InteractiveShell"}
+    assert "ZMQInteractiveShell" not in settings and "Application" not in settings
 
 
 def test_the_signals_of_a_process_itself_are_not_passed_on() -> None:

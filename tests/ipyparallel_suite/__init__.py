@@ -1,0 +1,1 @@
+"""ipyparallel's own tests, unmodified, on our side of the wire: see __main__."""
