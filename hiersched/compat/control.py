@@ -102,11 +102,15 @@ class Control:
     # --- requests -----------------------------------------------------------------------------------------------------
 
     def _abort(self, message: Message, rank: int) -> None:
-        """Withdraw these requests, if they may run on this engine."""
-        msg_ids = message.content.get("msg_ids")
+        """Withdraw these requests, if they may run on this engine; without any, all that wait for it."""
+        msg_ids = message.content.get("msg_ids") or []
         msg_ids = [msg_ids] if isinstance(msg_ids, str) else msg_ids
-        if not isinstance(msg_ids, list) or not msg_ids:
-            raise UserError("say in 'msg_ids' which requests are to be aborted")
+        if not isinstance(msg_ids, list):
+            raise UserError("say in 'msg_ids' which requests are to be aborted, as a list of ids")
+        if not msg_ids:
+            self._exchange.cancel(self._exchange.ids.open_on(rank))
+            self._reply(message, OK)
+            return
         open_here = self._exchange.ids.withdrawn(msg_id for msg_id in msg_ids if isinstance(msg_id, str))
         self._exchange.cancel(pending for pending in open_here if not pending.targets or rank in pending.targets)
         self._reply(message, OK)

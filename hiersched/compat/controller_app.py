@@ -230,11 +230,11 @@ class HierschedController(IPController):
 def lodging(config: DoorConfig) -> Lodge:
     """What gives each scheduler its door: the root's is for clients, that of the guests' scheduler for engines."""
 
-    def lodge(driver: Driver, facts: ClusterFacts, child: Child) -> Lodger | None:
-        if child.level == 0:
+    def lodge(driver: Driver, facts: ClusterFacts, child: Child, found: connection.Connection | None) -> Lodger | None:
+        if found is not None:
             from hiersched.compat.frontdoor import FrontDoor
 
-            return FrontDoor(driver, facts, config)
+            return FrontDoor(driver, facts, config, found)
         from hiersched.core.enrolment import is_for_guests
 
         if is_for_guests(child):

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable
@@ -49,7 +47,7 @@ _log = logging.getLogger(__name__)
 class FrontDoor:
     """counts: of messages that were dropped, by what was wrong with them."""
 
-    def __init__(self, driver: Driver, facts: ClusterFacts, config: DoorConfig) -> None:
+    def __init__(self, driver: Driver, facts: ClusterFacts, config: DoorConfig, found: Connection) -> None:
         self.counts: Counter[str] = Counter()
         self._config = config
         self._loop = asyncio.get_running_loop()
@@ -89,7 +87,7 @@ class FrontDoor:
         roster.begin(exchange.members)
         self._sockets.listen(self._loop, self._on_readable)
         self._saving = self._loop.call_later(RECORDS_SAVE_PERIOD_S, self._save)
-        connection_files.write_client(config, self._sockets.ports, hiersched=_connection(facts))
+        connection_files.write_client(config, self._sockets.ports, hiersched=found)
 
     # --- in -----------------------------------------------------------------------------------------------------------
 
@@ -190,15 +188,3 @@ def _reply_to(message: Message | None) -> str:
     """The type of the reply to a message."""
     asked = "" if message is None else message.msg_type
     return f"{asked.removesuffix('_request')}_reply"
-
-
-def _connection(facts: ClusterFacts) -> Connection:
-    """How clients and engine sets of ours on this host reach this root."""
-    return Connection(
-        cluster=facts.cluster,
-        key=facts.key,
-        address=facts.address(facts.root),
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        nursery=os.getppid(),
-    )

@@ -57,6 +57,10 @@ class OldIds:
             if self._open.get(msg_id) is pending:  # a client may have used the id again
                 del self._open[msg_id]
 
+    def open_on(self, rank: int) -> list[Pending]:
+        """The open requests to this engine, and to no other."""
+        return [pending for pending in self._open.values() if pending.targets == (rank,)]
+
     def withdrawn(self, msg_ids: Iterable[str]) -> list[Pending]:
         """The open requests all of whose ids are among these. Those that are not known are remembered for a while."""
         wanted = set()

@@ -24,13 +24,14 @@ from typing import Any
 from hiersched.compat import connection_files
 from hiersched.compat.contents import OK, plain_error
 from hiersched.compat.door_config import ENGINE_CHANNELS, DoorConfig
+from hiersched.compat.guest_state import GuestState
 from hiersched.compat.guests import Guest
 from hiersched.compat.hearts import Hearts
 from hiersched.compat.sockets import ChannelSockets
 from hiersched.compat.wire import Message, Wire
 from hiersched.core.effects import Dropped, Link, LinkDown
 from hiersched.core.topology import Child
-from hiersched.errors import ProtocolError
+from hiersched.errors import ConnectionFileError, ProtocolError
 from hiersched.limits import EVENTS_PER_STEP_MAX, GUEST_LEAVE_TIMEOUT_S, GUEST_LOOK_PERIOD_S
 from hiersched.nodes.facts import ClusterFacts
 from hiersched.protocol import messages as m
@@ -42,15 +43,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class _Arrival:
-    """An engine that has registered and is no child of the core yet. deadline_s: when it is given up.
+    """An engine that has registered and is no child of the core yet. request: of its; None if it had registered with an
+    earlier controller. deadline_s: when it is given up.
 
     awake: it has returned a ping. asked: the requests that look whether it can be reached; answered: one of them was;
     heard: what is published about one of them has come.
     """
 
     guest: Guest
-    path: list[bytes]
-    request: Message
+    request: Message | None
     deadline_s: float
     awake: bool = False
     asked: set[str] = field(default_factory=set)
@@ -89,7 +90,10 @@ class LeafDoor:
             "task": self._on_reply,
             "broadcast": self._on_reply,
         }
+        self._state = GuestState(config.state_file)
         self._sockets.listen(self._loop, self._on_readable)
+        if config.restore:
+            self._restore()
         self._beat()
         connection_files.write_engine(config, self.ports)
 
@@ -160,18 +164,30 @@ class LeafDoor:
         uuid, wanted = message.content.get("uuid"), message.content.get("id")
         if not isinstance(uuid, str) or not uuid:
             raise ProtocolError("an engine registers without a uuid")
-        ident = uuid.encode()
-        if ident in self._guests:
+        if uuid.encode() in self._guests:
             self._decline(message, "KeyError", f"uuid {uuid!r} in use")
-            return
+        else:
+            self._expect(uuid, wanted if isinstance(wanted, int) and 0 <= wanted < m.NO_RANK else -1, message)
+
+    def _expect(self, uuid: str, wanted: int, request: Message | None) -> None:
+        """An engine is coming: ask for a rank. wanted: -1 if it may be any."""
         link = b"guest-%d" % next(self._numbers)
         guest = Guest(self, link, uuid)
         deadline_s = time.monotonic() + self._config.registration_timeout_s
-        self._guests[ident] = guest
-        self._arrivals[ident] = _Arrival(guest, message.idents, message, deadline_s)
+        self._guests[guest.ident] = guest
+        self._arrivals[guest.ident] = _Arrival(guest, request, deadline_s)
         self._driver.take_in(link, guest.deliver, guest.signal)
-        rank = wanted if isinstance(wanted, int) and 0 <= wanted < m.NO_RANK else -1
-        self.say(link, m.Enrol(link.decode(), rank))
+        self.say(link, m.Enrol(link.decode(), wanted))
+
+    def _restore(self) -> None:
+        """Expect those that were there when the controller before this one ended."""
+        try:
+            known = self._state.read()
+        except ConnectionFileError as error:
+            _log.error("no engines are restored: %s", error)
+            return
+        for rank, uuid in known.items():
+            self._expect(uuid, rank, None)
 
     def on_enrolled(self, guest: Guest, rank: m.Rank) -> None:
         """The root has given a rank: tell the engine."""
@@ -180,12 +196,14 @@ class LeafDoor:
             return
         if rank == m.NO_RANK:
             del self._arrivals[guest.ident], self._guests[guest.ident]
-            self._decline(arrival.request, "RuntimeError", "this cluster has all the engines that it may have")
+            if arrival.request is not None:
+                self._decline(arrival.request, "RuntimeError", "this cluster has all the engines that it may have")
             return
         guest.begin(rank)
         self._hearts.add(guest.ident)
-        content = {**OK, "id": rank, "hb_period": self._config.heartbeat_ms, "connection_info": {}}
-        self._reply(arrival.request, content)
+        if arrival.request is not None:
+            content = {**OK, "id": rank, "hb_period": self._config.heartbeat_ms, "connection_info": {}}
+            self._reply(arrival.request, content)
         self._look_soon()
 
     def _decline(self, request: Message, ename: str, evalue: str) -> None:
@@ -224,6 +242,7 @@ class LeafDoor:
         if not (arrival.answered and arrival.heard):
             return
         del self._arrivals[guest.ident]
+        self._note_state()
         facts, rank = self._facts, guest.rank
         host = socket.gethostname()
         self.say(guest.link, m.Hello(facts.cluster, facts.key, "engine", guest.uuid, os.getpid(), host, rank, rank + 1))
@@ -259,8 +278,17 @@ class LeafDoor:
         self._guests.pop(guest.ident, None)
         self._arrivals.pop(guest.ident, None)
         self._hearts.remove(guest.ident)
+        self._note_state()
         self._speak()
         self._driver.step(LinkDown(guest.link, reason))
+
+    def _note_state(self) -> None:
+        """Keep on disk who is there."""
+        there = {guest.rank: guest.uuid for ident, guest in self._guests.items() if ident not in self._arrivals}
+        try:
+            self._state.write(there)
+        except OSError as error:  # a full disk must cost nobody an engine
+            _log.error("which engines there are could not be written: %s", error)
 
     def dismiss(self, guest: Guest) -> None:
         """The core has no more use for an engine: it ends."""
@@ -305,11 +333,16 @@ class LeafDoor:
 
     def close(self) -> None:
         """Close all sockets. Engines that are still there are told to end, and heard while they do: the nanny of one
-        that cannot say any more what it has to say would wait for ever.
+        that cannot say any more what it has to say would wait for ever. Where the connection files are to be used
+        again, they stay, and wait for the next controller.
         """
         if self._closed:
             return
         self._closed = True
+        if self._config.reuse:
+            self._sockets.close()
+            return
+        self._state.remove()
         for guest in list(self._guests.values()):
             self.dismiss(guest)
         ends_s = time.monotonic() + GUEST_LEAVE_TIMEOUT_S

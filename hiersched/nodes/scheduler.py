@@ -25,10 +25,11 @@ from hiersched.runtime.keys import Gate
 from hiersched.runtime.nursery_client import NurseryClient
 from hiersched.runtime.zmq_link import Port, Uplink, context
 
-Lodge = Callable[[Driver, ClusterFacts, Child], Lodger | None]  # what else to run in a scheduler's process; on its loop
+# What else to run in a scheduler's process, on its loop. The connection is the root's own, None in all others.
+Lodge = Callable[[Driver, ClusterFacts, Child, connection.Connection | None], Lodger | None]
 
 
-def _nobody(driver: Driver, facts: ClusterFacts, child: Child) -> None:
+def _nobody(driver: Driver, facts: ClusterFacts, child: Child, found: connection.Connection | None) -> None:
     """A scheduler's process runs nothing else."""
 
 
@@ -75,9 +76,10 @@ async def _run(
     done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: _finish(done, "it was told to stop"))
     driver.start(lambda reason: _finish(done, reason))
-    lodger = lodge(driver, facts, child)
-    if is_root:
-        _announce(facts, ports, gate, ready)
+    found = _connection(facts, ports, gate) if is_root else None
+    lodger = lodge(driver, facts, child, found)
+    if found is not None:
+        _announce(found, facts, ready)
     _say_last_words(driver, core, await done)
     if lodger is not None:
         lodger.close()
@@ -122,18 +124,23 @@ def _finish(done: asyncio.Future[str], reason: str) -> None:
         done.set_result(reason)
 
 
-def _announce(facts: ClusterFacts, ports: list[Port], gate: Gate | None, ready: int) -> None:
-    """Write the connection file, and tell whoever waits for it."""
-    found = connection.Connection(
+def _connection(facts: ClusterFacts, ports: list[Port], gate: Gate | None) -> connection.Connection:
+    """How to reach this root."""
+    host = socket.gethostname()
+    return connection.Connection(
         cluster=facts.cluster,
         key=facts.key,
         address=ports[0].address,
-        host=socket.gethostname(),
+        host=host,
         pid=os.getpid(),
         nursery=os.getppid(),
-        tcp_address=ports[1].address if gate is not None else None,
+        tcp_address=ports[1].address.replace("//0.0.0.0:", f"//{host}:") if gate is not None else None,
         curve=gate.keys if gate is not None else None,
     )
+
+
+def _announce(found: connection.Connection, facts: ClusterFacts, ready: int) -> None:
+    """Write the connection file, and tell whoever waits for it."""
     connection.write(connection.path_of(facts.cluster, facts.files), found)
     if ready >= 0:
         with os.fdopen(ready, "wb") as pipe:

@@ -14,6 +14,7 @@ from hiersched.core.enrolment import is_for_guests
 from hiersched.core.topology import Child
 from hiersched.nodes import host
 from hiersched.nodes.facts import ClusterFacts
+from hiersched.runtime.connection import Connection
 from hiersched.runtime.driver import Driver, Lodger
 from hiersched.runtime.spawn import HostConfig
 
@@ -25,7 +26,7 @@ def main() -> int:
     door = msgspec.msgpack.decode(Path(sys.argv[1]).read_bytes(), type=DoorConfig)
     config = msgspec.json.decode(sys.stdin.buffer.read(), type=HostConfig)
 
-    def lodge(driver: Driver, facts: ClusterFacts, child: Child) -> Lodger | None:
+    def lodge(driver: Driver, facts: ClusterFacts, child: Child, found: Connection | None) -> Lodger | None:
         if not is_for_guests(child):
             return None
         from hiersched.compat.leafdoor import LeafDoor  # has zmq with it, which a nursery must not use before it forks

@@ -5,9 +5,6 @@ What launches, stops and finds a cluster can be tried with it, apart from ipypar
 
 from __future__ import annotations
 
-import os
-import socket
-
 from hiersched.compat import connection_files, controller, controller_app
 from hiersched.compat.door_config import CLIENT_CHANNELS, ENGINE_CHANNELS, DoorConfig
 from hiersched.core.topology import Child
@@ -20,16 +17,8 @@ from hiersched.runtime.driver import Driver, Lodger
 class PlainDoor:
     """Lodges with the root, and listens to nobody."""
 
-    def __init__(self, facts: ClusterFacts, config: DoorConfig) -> None:
+    def __init__(self, config: DoorConfig, root: Connection) -> None:
         self._config = config
-        root = Connection(
-            cluster=facts.cluster,
-            key=facts.key,
-            address=facts.address(facts.root),
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            nursery=os.getppid(),
-        )
         connection_files.write_client(config, dict.fromkeys(CLIENT_CHANNELS, 0) | config.client_ports, root)
         connection_files.write_engine(config, dict.fromkeys(ENGINE_CHANNELS, 0) | config.engine_ports, root)
 
@@ -41,8 +30,8 @@ class PlainDoor:
 def lodging(config: DoorConfig) -> Lodge:
     """The plain door at the root, and nothing anywhere else."""
 
-    def lodge(driver: Driver, facts: ClusterFacts, child: Child) -> Lodger | None:
-        return PlainDoor(facts, config) if child.level == 0 else None
+    def lodge(driver: Driver, facts: ClusterFacts, child: Child, found: Connection | None) -> Lodger | None:
+        return None if found is None else PlainDoor(config, found)
 
     return lodge
 

@@ -88,6 +88,14 @@ def test_requests_are_withdrawn_that_may_run_on_the_engine(desk):
     assert desk.exchange.cancelled[-1] is elsewhere
 
 
+def test_without_ids_all_is_withdrawn_that_waits_for_the_engine(desk):
+    here, elsewhere, many = Pending(1, (RANK,)), Pending(2, (RANK + 1,)), Pending(3, (RANK, RANK + 1))
+    for pending, name in ((here, "here"), (elsewhere, "elsewhere"), (many, "many")):
+        desk.exchange.ids.enter(pending, name)
+    assert ask(desk, "abort") == {"status": "ok"}
+    assert desk.exchange.cancelled == [here]
+
+
 def test_a_namespace_is_emptied_by_a_call(desk):
     message = request(desk, "clear")
     ((pending, packed),) = desk.exchange.calls
@@ -146,8 +154,7 @@ def test_an_engine_that_is_not_there_is_an_error(desk):
         ("signal", {"sig": 12345}),
         ("signal", {"sig": None}),
         ("signal", {}),
-        ("abort", {}),
-        ("abort", {"msg_ids": []}),
+        ("abort", {"msg_ids": 5}),
         ("debug", {}),
         ("create_subshell", {}),
     ],

@@ -27,6 +27,7 @@ from hiersched.protocol import messages as m
 from hiersched.protocol.framing import Frame
 from tests.compat.stage import CLIENT, SIGNING_KEY, Said, Stage
 from tests.compat.test_calls import JSON, double
+from tests.compat.test_connection_files import root
 from tests.core.transcript import engine_child
 from tests.patience import DEADLINE_S, LOOK_EVERY_S
 
@@ -63,7 +64,7 @@ class Entrance:
     def __init__(self, **config: Any) -> None:
         self.stage = Stage(2)
         options = {"key": SIGNING_KEY, "db": "ipyparallel.controller.dictdb.DictDB", **config}
-        self.door = FrontDoor(self.stage, self.stage.facts, DoorConfig(**options))  # type: ignore[arg-type]
+        self.door = FrontDoor(self.stage, self.stage.facts, DoorConfig(**options), root())  # type: ignore[arg-type]
         self.stage.exchange = self.door._exchange
         self.sockets: FakeSockets = self.door._sockets  # type: ignore[assignment]
         self.session = Session(key=SIGNING_KEY, session="the-client")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -280,6 +281,48 @@ def test_engines_that_are_there_are_told_to_end_with_the_cluster_and_heard_until
         assert scene.driver.down == {}
 
     played(story)
+
+
+def test_a_controller_that_is_started_again_lets_its_engines_in_under_their_ids(tmp_path: Path) -> None:
+    kept = {"state_file": str(tmp_path / "engines.json"), "reuse": True}
+
+    async def before(scene: Scene) -> None:
+        await scene.comes("one", wanted=4)
+        await scene.there(b"guest-1")
+        scene.door.close()
+        scene.engines[0].live()
+        assert scene.engines[0].signals == []
+
+    async def after(scene: Scene) -> None:
+        scene.engine("one").connect()  # it never registers again
+        hello = await scene.there(b"guest-1")
+        assert (hello.first, scene.driver.said(b"guest-1", m.Enrol)) == (4, [m.Enrol("guest-1", 4)])
+
+    played(before, **kept)
+    played(after, **kept, restore=True)
+
+
+def test_engines_that_do_not_come_back_are_given_up(tmp_path: Path) -> None:
+    state = tmp_path / "engines.json"
+    state.write_text('{"engines": {"3": "gone"}, "next_id": 4}')
+
+    async def story(scene: Scene) -> None:
+        await scene.until(lambda: scene.driver.down)
+        assert scene.driver.down == {b"guest-1": "it did not come up in time"}
+
+    played(story, state_file=str(state), restore=True, registration_timeout_s=0.2)
+
+
+def test_a_state_that_cannot_be_read_restores_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    state = tmp_path / "engines.json"
+    state.write_text("no json")
+
+    async def story(scene: Scene) -> None:
+        await scene.comes("one")
+        await scene.there(b"guest-1")
+
+    played(story, state_file=str(state), restore=True)
+    assert "no engines are restored" in caplog.text
 
 
 def test_the_connection_file_says_where_engines_find_the_door(tmp_path: Path) -> None:
