@@ -30,9 +30,10 @@ from hiersched.client import profiles
 from hiersched.compat import connection_files
 from hiersched.compat.controller import engine_threads
 from hiersched.compat.door_config import CLIENT_CHANNELS, ENGINE_CHANNELS, DoorConfig
+from hiersched.compat.sockets import check_free
 from hiersched.core.bare_root import bare_root
 from hiersched.core.topology import Child, Host
-from hiersched.errors import ConnectionFileError
+from hiersched.errors import ConnectionFileError, StartError
 from hiersched.limits import STOP_TIMEOUT_S
 from hiersched.nodes import host
 from hiersched.runtime import connection
@@ -103,7 +104,9 @@ class HierschedController(IPController):
 
     def start(self) -> None:
         """Be the cluster's nursery until it ends. Exits with its exit code."""
-        doors, nursery = self.door_config(), self.host_config()
+        doors = self.door_config()
+        self._check_ports(doors)
+        nursery = self.host_config()
         self._sweep()
         self.log.info("starting cluster %r; connection file for clients: %s", nursery.cluster, doors.client_file)
         for number in (signal.SIGTERM, signal.SIGINT):  # until the nursery has handlers of its own
@@ -190,6 +193,15 @@ class HierschedController(IPController):
             )
         engine = {channel: self.next_port("engine") for channel in ENGINE_CHANNELS}
         return {channel: self.next_port("client") for channel in CLIENT_CHANNELS}, engine
+
+    def _check_ports(self, doors: DoorConfig) -> None:
+        """Exit if a port that the user has chosen is taken."""
+        try:
+            check_free(doors.client_ip, doors.client_ports)
+            check_free(doors.engine_ip, doors.engine_ports)
+        except StartError as error:
+            self.log.error("%s", error)
+            self.exit(1)
 
     def _db_arguments(self) -> dict[str, Any]:
         """What the configuration says about the class of the database, and where it is to lie."""

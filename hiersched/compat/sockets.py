@@ -11,6 +11,7 @@ sleeps on the descriptor.
 from __future__ import annotations
 
 import asyncio
+import socket as plain_sockets
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -139,6 +140,18 @@ class ChannelSockets:
                 if not self._on_readable(channel):
                     self._look_again()
                     break
+
+
+def check_free(ip: str, channels: Mapping[str, int]) -> None:
+    """Raise StartError if one of these ports is taken, before any process is started that would find out."""
+    for channel, port in channels.items():
+        with plain_sockets.socket() as probe:
+            probe.setsockopt(plain_sockets.SOL_SOCKET, plain_sockets.SO_REUSEADDR, 1)  # as zmq binds
+            try:
+                probe.bind(("" if ip == "*" else ip, port))
+            except (OSError, OverflowError) as error:
+                text = f"the channel {channel!r} cannot listen at {ip}:{port} ({error}): choose other ports"
+                raise StartError(text) from None
 
 
 def _bind(socket: zmq.Socket[bytes], channel: str, address: str, curve: tuple[bytes, bytes] | None) -> int:

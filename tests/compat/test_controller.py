@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -126,6 +127,19 @@ def test_ports_come_from_the_users_pools_as_long_as_they_last(configured: Config
     config = doors(configured("--ports=10101-10110"))
     drawn = [*config.engine_ports.values(), *config.client_ports.values()]
     assert drawn == [*range(10101, 10111), *[0] * (len(drawn) - 10)]
+
+
+def test_a_port_that_is_taken_ends_the_start_and_is_named(
+    configured: Configured, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        app = configured(f"--IPController.client_ports={port}")
+        app.log.propagate = True
+        with pytest.raises(SystemExit) as exit_info:
+            app.start()
+    assert exit_info.value.code == 1
+    assert f"'registration' cannot listen at 127.0.0.1:{port}" in caplog.text
 
 
 def test_one_port_is_where_engines_register(configured: Configured) -> None:
