@@ -1,6 +1,7 @@
 # Needs Python 3.11+, make and the package index. `make run PYTHON=python3.12` picks another interpreter.
 PYTHON  ?= python3
 ENGINES ?= 0
+SUITE   ?=
 VENV    := .venv
 PY      := $(VENV)/bin/python
 TYPED   := hiersched/core hiersched/protocol hiersched/kernels hiersched/data
@@ -16,7 +17,7 @@ help:
 	@echo "make bench   every benchmark against its peers, and the plots in docs/"
 	@echo "make sim     100,000 engines in simulated time"
 	@echo "make docs    the documentation, in site/; its notebooks are run"
-	@echo "make ipp-suite  ipyparallel's own tests on our side of the wire, and docs/compatibility.md"
+	@echo "make ipp-suite  ipyparallel's own tests on our side of the wire, and docs/compatibility.md (SUITE='-k abort view': some)"
 	@echo "make clean   remove the environment and every cache"
 
 run: $(VENV)/run
@@ -48,7 +49,7 @@ docs: $(VENV)/docs
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet --strict
 
 ipp-suite: $(VENV)/suite
-	@$(PY) -m tests.ipyparallel_suite
+	@$(PY) -m tests.ipyparallel_suite $(SUITE)
 
 clean:
 	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

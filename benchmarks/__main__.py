@@ -7,6 +7,7 @@ from benchmarks.makespan import makespan
 from benchmarks.memory import memory
 from benchmarks.notebook import notebook
 from benchmarks.old_clients import old_clients
+from benchmarks.old_engines import old_engines
 from benchmarks.publication import publish
 from benchmarks.start_time import start_time
 from benchmarks.stopping import stopping
@@ -22,6 +23,7 @@ QUESTIONS = [
     makespan,
     notebook,
     old_clients,
+    old_engines,
     stopping,
     memory,
     start_time,
