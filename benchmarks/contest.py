@@ -28,17 +28,20 @@ class Contest:
     """Races with `n` workers on each side. As a context manager it starts ours and stops it for sure.
 
     missing: entry or peer name -> why it has no figure; filled as peers fail.
-    allowed: the peers asked for; None means all.
+    allowed: the peers asked for; None means all. ours: under which name the peer goes that is ours.
     """
 
-    def __init__(self, n: int, missing: dict[str, str], *, allowed: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, n: int, missing: dict[str, str], *, allowed: Sequence[str] | None = None, ours: str = OURS
+    ) -> None:
         self.n = n
+        self._name = ours
         self._missing = missing
         self._allowed = allowed
         self._ours: Host | None = None
 
     def __enter__(self) -> "Contest":
-        self._ours = self.start(OURS)
+        self._ours = self.start(self._name)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -54,7 +57,7 @@ class Contest:
         if not self._asks_for(peer):
             return {}
         host = self.start(peer)
-        hosts = {OURS: self._ours, peer: host}
+        hosts = {self._name: self._ours, peer: host}
         try:
             return self._run([*ours, *entries], hosts, rounds)
         finally:
@@ -110,7 +113,7 @@ class Contest:
 
     def _asks_for(self, label: str) -> bool:
         """Whether `label` takes part; keeps the reason if it does not."""
-        if label == OURS or self._allowed is None or label in self._allowed:
+        if label == self._name or self._allowed is None or label in self._allowed:
             return True
         self._missing[label] = "not asked for"
         return False
