@@ -58,6 +58,7 @@ class FrontDoor:
             {channel: config.client_ports.get(channel, 0) for channel in CLIENT_CHANNELS},
             published=_PUBLISHED,
             curve=(config.curve_publickey, config.curve_secretkey) if config.curve else None,
+            own=driver.context,
         )
         exchange = Exchange(driver, facts, call_soon=self._loop.call_soon, on_members=self._on_members)
         send = self._sockets.send

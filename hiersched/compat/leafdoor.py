@@ -79,6 +79,7 @@ class LeafDoor:
             published=("hb_ping",),
             heard=("iopub",),
             curve=(config.curve_publickey, config.curve_secretkey) if config.curve else None,
+            own=driver.context,
         )
         self.ports = self._sockets.ports
         self._take: dict[str, Callable[[list[Frame]], None]] = {

@@ -67,8 +67,8 @@ class ChannelSockets:
     """ports: where each channel can be reached.
 
     ip: '*' for all addresses. channels: {channel: port}, 0 for any that is free. published: those of them that only
-    tell; heard: those that only listen. curve: the (public, secret) keys of the door; None: plain tcp.
-    Raises StartError for a port that is taken.
+    tell; heard: those that only listen. curve: the (public, secret) keys of the door; None: plain tcp. own: the context
+    of this process; by default one is made. Raises StartError for a port that is taken.
     """
 
     def __init__(
@@ -79,8 +79,9 @@ class ChannelSockets:
         published: Collection[str],
         heard: Collection[str] = (),
         curve: tuple[bytes, bytes] | None = None,
+        own: zmq.Context[zmq.Socket[bytes]] | None = None,
     ) -> None:
-        self._own = context()
+        self._made = context() if own is None else None
         self.ports: dict[str, int] = {}
         self._sockets: dict[str, _Socket] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -88,7 +89,7 @@ class ChannelSockets:
         try:
             for channel, port in channels.items():
                 kind = zmq.PUB if channel in published else zmq.SUB if channel in heard else zmq.ROUTER
-                socket = self._sockets[channel] = _Socket(self._own, kind)
+                socket = self._sockets[channel] = _Socket(own or self._made, kind)
                 self.ports[channel] = _bind(socket.zmq, channel, f"tcp://{ip}:{port or '*'}", curve)
         except BaseException:
             self.close()
@@ -117,13 +118,14 @@ class ChannelSockets:
         self._look_again()
 
     def close(self) -> None:
-        """Stop listening, and close all of them."""
+        """Stop listening, and close all of them; the last words are given a moment."""
         for channel, socket in self._sockets.items():
             if self._loop is not None and channel in self._read:
                 self._loop.remove_reader(socket.zmq.FD)
             socket.zmq.close(linger=_LINGER_MS)
         self._loop = None
-        self._own.term()
+        if self._made is not None:
+            self._made.term()
 
     def _look_again(self) -> None:
         """Before the loop sleeps, see what came while the sockets were in use."""

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from socket import gethostname
 from typing import Any, Concatenate, ParamSpec, Protocol
 
+import zmq
 from tornado.ioloop import IOLoop
 
 from hiersched.core import effects as e
@@ -177,6 +178,11 @@ class Driver:
         assert self._uplink is not None, "the root has no parent"
         if not self._uplink.parent_lives():
             self.step(e.LinkDown(e.PARENT, reason))
+
+    @property
+    def context(self) -> zmq.Context[zmq.Socket[bytes]]:
+        """That of this process's sockets, for a lodger's: another would cost threads and descriptors."""
+        return self._sockets[0].socket.context  # type: ignore[no-any-return]
 
     # --- neighbours in this process -----------------------------------------------------------------------------------
 

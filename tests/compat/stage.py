@@ -225,6 +225,8 @@ class Stage:
         self.channels = {"mux": Calls(self.desk).take, "task": tasks.take, "broadcast": Broadcasts(self.desk).take}
         return self
 
+    context = None  # the doors' sockets are lists
+
     # --- as a driver and a loop ---------------------------------------------------------------------------------------
 
     def take_in(self, link: bytes, deliver: Callable[[m.Message, Sequence[Frame]], None], signal: Any = None) -> None:

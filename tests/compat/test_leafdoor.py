@@ -42,6 +42,8 @@ class FakeDriver:
         self.dropped = 0
         self.full = False
 
+    context = None  # the door's sockets have one of their own
+
     def take_in(self, link: bytes, deliver: Callable[..., None], signal: Callable[[int], None]) -> None:
         self.rooms[link], self.signals[link] = deliver, signal
 
