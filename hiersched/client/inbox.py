@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -45,6 +46,7 @@ class Inbox:
         self._bindings = bindings
         self._outbox = outbox
         self._news: deque[News] = deque()
+        self._in_order = threading.Lock()
 
     def take(self, message: m.Message, frames: Sequence[Frame]) -> None:
         """Act on a message; kinds that no client is sent are ignored."""
@@ -53,12 +55,20 @@ class Inbox:
             handler(self, message, frames)
 
     def tell(self) -> None:
-        """Tell who waits what has come. Who is told may wait for more of it, and so come here again."""
+        """Tell who waits what has come. Who is told may wait for more of it, and so come here again.
+
+        What widgets say is told before the outcomes that came after it, also where several threads tell: a cell must
+        not end before that.
+        """
         while self._news:
-            try:
-                news = self._news.popleft()
-            except IndexError:  # another thread is telling
-                return
+            with self._in_order:  # never held while code of the user's runs
+                try:
+                    news = self._news.popleft()
+                except IndexError:  # another thread is telling
+                    return
+                if type(news) is CommNews:
+                    news.tell()
+                    continue
             try:
                 news.tell()
             except BaseException:  # an interrupt struck user code: the others are still to be told

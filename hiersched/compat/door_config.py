@@ -27,8 +27,8 @@ class DoorConfig(msgspec.Struct, kw_only=True, frozen=True):
     engine_ip: the addresses to listen at; '*' for all. location: the name of this host, for those on others. ssh,
     engine_ssh: 'user@host' through which they come; '' for none. client_ports, engine_ports: {channel: port}, where 0
     leaves the choice to the system. curve_publickey, curve_secretkey: in Z85, 40 bytes each; empty without CURVE.
-    task_scheme: how ipyparallel's scheduler would have picked an engine, as 'leastload'; 'none' closes the task
-    channel. client_file, engine_file: where the connection files are written; '' for nowhere. reuse: these files
+    task_scheme: told to clients: how a task's engine would be picked, as 'leastload'; with 'pure' they ask for nothing
+    but that. client_file, engine_file: where the connection files are written; '' for nowhere. reuse: these files
     outlive the controller. state_file: where is written which engines of ipyparallel there are; '' for nowhere;
     restore: those in that file are let in again. db: the name of an importable class of ipyparallel that keeps the
     records; db_arguments: traits set on it. heartbeat_ms, max_missed_beats: an engine that misses more than so many

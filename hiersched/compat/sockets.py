@@ -85,7 +85,7 @@ class ChannelSockets:
         self.ports: dict[str, int] = {}
         self._sockets: dict[str, _Socket] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._again = False
+        self._used: dict[str, None] = {}  # channels whose sockets were used since they were looked at
         try:
             for channel, port in channels.items():
                 kind = zmq.PUB if channel in published else zmq.SUB if channel in heard else zmq.ROUTER
@@ -94,14 +94,14 @@ class ChannelSockets:
         except BaseException:
             self.close()
             raise
-        self._read = [channel for channel in channels if channel not in published]
+        self._read = frozenset(channels).difference(published)
 
     def listen(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[str], bool]) -> None:
         """Call `on_readable(channel)` when messages may wait there. It says whether it has taken all of them."""
         self._loop, self._on_readable = loop, on_readable
         for channel in self._read:
-            loop.add_reader(self._sockets[channel].zmq.FD, self._look)
-        self._look_again()
+            loop.add_reader(self._sockets[channel].zmq.FD, self._look_at, channel)
+            self._look_again(channel)
 
     def receive(self, channel: str) -> list[Frame] | None:
         """The frames of the next message on a channel; None if none waits."""
@@ -115,7 +115,7 @@ class ChannelSockets:
     def send(self, channel: str, frames: list[Frame]) -> None:
         """Send a message; one that nobody can take any more is dropped."""
         self._sockets[channel].send(frames)
-        self._look_again()
+        self._look_again(channel)
 
     def close(self) -> None:
         """Stop listening, and close all of them; the last words are given a moment."""
@@ -127,21 +127,25 @@ class ChannelSockets:
         if self._made is not None:
             self._made.term()
 
-    def _look_again(self) -> None:
-        """Before the loop sleeps, see what came while the sockets were in use."""
-        if self._loop is not None and not self._again:
-            self._again = True
+    def _look_again(self, channel: str) -> None:
+        """Before the loop sleeps, see what came while a socket was in use."""
+        if self._loop is None or channel not in self._read:
+            return
+        if not self._used:
             self._loop.call_soon(self._look)
+        self._used[channel] = None
 
     def _look(self) -> None:
-        self._again = False
-        if self._loop is None:
-            return
-        for channel in self._read:
-            while self._sockets[channel].readable():
-                if not self._on_readable(channel):
-                    self._look_again()
-                    break
+        used, self._used = self._used, {}
+        for channel in used:
+            self._look_at(channel)
+
+    def _look_at(self, channel: str) -> None:
+        """Have all taken that waits on a channel."""
+        while self._loop is not None and self._sockets[channel].readable():
+            if not self._on_readable(channel):
+                self._look_again(channel)
+                break
 
 
 def check_free(ip: str, channels: Mapping[str, int]) -> None:
