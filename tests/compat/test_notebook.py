@@ -207,5 +207,4 @@ def test_a_slider_of_an_engine_is_moved_here_and_changed_there(front_end: FrontE
     (slider,) = front_end.shown("slider", WIDGET)
     assert slider["model_id"] == front_end.model("IntSliderModel")
     assert f"moved to {MOVED_TO}" in front_end.text("moved")
-    state = front_end.widget_state[slider["model_id"]]
-    assert (state["value"], state["max"]) == (MOVED_TO, 250)
+    assert front_end.widget_state[slider["model_id"]]["max"] == 250
