@@ -13,7 +13,7 @@ from typing import Any
 from hiersched.client.pending import Pending
 from hiersched.compat.calls import PACKED
 from hiersched.compat.contents import ABORTED, Content, error_content, metadata_of, plain_error
-from hiersched.compat.desk import Desk, Engine, finished, legible, tell_input, told
+from hiersched.compat.desk import Desk, Engine, finished, given, legible, tell_input, told
 from hiersched.compat.wire import Message
 from hiersched.data.outcomes import Outcome, lost_outcome
 from hiersched.data.outputs import Output
@@ -123,9 +123,13 @@ class _Broadcast(ABC):
     def _end(self, engine: Engine, outcome: Outcome) -> None:
         """One engine's part has ended so."""
 
-    def _send(self, header: dict[str, Any], content: Content, parent: bytes, **rest: Any) -> None:
-        frames = self._desk.wire.pack(header, content, parent=parent, idents=self._message.idents[:1], **rest)
-        self._desk.send("broadcast", frames)
+    def _reply(self, content: Content, outcome: Outcome, *, of: tuple[str, bytes], **rest: Any) -> None:
+        to = ("broadcast", self._message.idents[:1])
+        self._desk.reply(self._message, content, outcome, to=to, of=of, **rest)
+
+    def _metadata(self, outcome: Outcome, engine: Engine | None, content: Content) -> Content:
+        asked = {**self._message.metadata, "original_msg_id": self._message.msg_id}
+        return metadata_of(asked, outcome, engine=engine, status=content["status"])
 
 
 class _Separate(_Broadcast):
@@ -147,14 +151,9 @@ class _Separate(_Broadcast):
     def _end(self, engine: Engine, outcome: Outcome) -> None:
         of = self._of(engine[1])
         content = finished(self._desk, outcome, of=of, engine=engine, method=self._method)
-        asked = {**self._message.metadata, "original_msg_id": self._message.msg_id}
-        metadata = metadata_of(asked, outcome, engine=engine, status=content["status"])
-        buffers = outcome.buffers if outcome.error is None and self._method == "apply" else []
-        header = self._desk.wire.header(f"{self._method}_reply", outcome.ended)
-        self._send(header, content, of[1], metadata=metadata, buffers=buffers)
-        self._desk.books.answered(
-            of[0], uuid=engine[0], header=header, metadata=metadata, content=content, buffers=buffers
-        )
+        metadata = self._metadata(outcome, engine, content)
+        buffers = given(outcome, self._method)
+        self._reply(content, outcome, of=of, engine=engine, metadata=metadata, buffers=buffers)
 
 
 class _Coalesced(_Broadcast):
@@ -181,7 +180,6 @@ class _Coalesced(_Broadcast):
             self._answer([self._outcomes[each] for each in self.engines])
 
     def _answer(self, outcomes: list[Outcome]) -> None:
-        message = self._message
         buffers: list[Frame] = []
         content = self._contents[self.engines[0]]
         if any(outcome.error is not None for outcome in outcomes):
@@ -189,15 +187,11 @@ class _Coalesced(_Broadcast):
         elif self._method == "apply":
             buffers = [buffer for outcome in outcomes for buffer in outcome.buffers]
         last = max(outcomes, key=lambda outcome: outcome.ended or 0.0)
-        asked = {**message.metadata, "original_msg_id": message.msg_id}
-        metadata = metadata_of(asked, last, engine=None, status=content["status"])
+        metadata = self._metadata(last, None, content)
         metadata["broadcast_targets"] = [list(engine) for engine in self.engines]
-        header = self._desk.wire.header(f"{self._method}_reply", last.ended)
-        self._desk.iopub.idle(of=self._of(0), engine=self.engines[0])  # for all: their output has come before
-        self._send(header, content, message.header_raw, metadata=metadata, buffers=buffers)
-        self._desk.books.answered(
-            message.msg_id, uuid=None, header=header, metadata=metadata, content=content, buffers=buffers
-        )
+        of = self._of(0)
+        self._desk.iopub.idle(of=of, engine=self.engines[0])  # for all: their output has come before
+        self._reply(content, last, of=of, engine=None, metadata=metadata, buffers=buffers)
 
 
 def _joined(engines: Sequence[Engine], outcomes: Sequence[Outcome], contents: Sequence[Content]) -> Content:

@@ -67,8 +67,7 @@ class Control:
         return rank
 
     def _reply(self, message: Message, content: Content) -> None:
-        kind = message.msg_type.removesuffix("_request") + "_reply"
-        self._send(self._wire.pack(kind, content, parent=message.header_raw, idents=message.idents))
+        self._send(self._wire.pack(message.reply_type, content, parent=message.header_raw, idents=message.idents))
 
     # --- orders -------------------------------------------------------------------------------------------------------
 

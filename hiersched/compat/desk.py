@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 from hiersched.client.pending import Pending
 from hiersched.compat.contents import Content, content_of, metadata_of
 from hiersched.compat.exchange import Exchange
 from hiersched.compat.iopub import IOPub
+from hiersched.compat.records import Records
 from hiersched.compat.roster import Roster
 from hiersched.compat.wire import Message, Wire
 from hiersched.data.cells import JupyterReply, unpack_jupyter_reply
@@ -25,31 +25,6 @@ Send = Callable[[str, list[Frame]], None]  # on a channel, by name
 Engine = tuple[str, int]  # uuid, rank
 
 
-class Books(Protocol):
-    """Keeps what is asked and answered, for queries."""
-
-    def asked(self, message: Message, *, queue: str, msg_id: str | None = None, engine: str | None = None) -> None:
-        """A request has come. engine: the uuid of the one it is for, if it is for one."""
-
-    def asked_all(self, message: Message, msg_ids_by_uuid: dict[str, str]) -> None:
-        """A broadcast has come: the ids of its parts by the uuid of their engines."""
-
-    def answered(
-        self,
-        msg_id: str,
-        *,
-        uuid: str | None,
-        header: dict[str, Any],
-        metadata: dict[str, Any],
-        content: dict[str, Any],
-        buffers: Sequence[Frame],
-    ) -> None:
-        """A request has ended."""
-
-    def printed(self, msg_id: str, msg_type: str, content: dict[str, Any]) -> None:
-        """A request has printed or displayed something."""
-
-
 @dataclass(slots=True, frozen=True)
 class Desk:
     """One front door's."""
@@ -58,12 +33,35 @@ class Desk:
     roster: Roster
     exchange: Exchange
     iopub: IOPub
-    books: Books
+    books: Records
     send: Send
 
     def engine(self, rank: int) -> Engine:
         """An engine by both names; one that has just left by its rank only."""
         return (self.roster.uuid_of(rank) if rank in self.roster else f"engine-{rank}", rank)
+
+    def reply(
+        self,
+        message: Message,
+        content: Content,
+        outcome: Outcome,
+        *,
+        to: tuple[str, Sequence[bytes]],
+        of: tuple[str, bytes],
+        engine: Engine | None,
+        metadata: Content,
+        buffers: Sequence[Frame],
+    ) -> None:
+        """Answer a request, and enter that into the books. outcome: that ended last. to: the channel, and the idents in
+        front; without any nobody waits. of: the id and header that are answered.
+        """
+        header = self.wire.header(f"{message.msg_type.partition('_')[0]}_reply", outcome.ended)
+        channel, path = to
+        if path:
+            frames = self.wire.pack(header, content, parent=of[1], metadata=metadata, idents=path, buffers=buffers)
+            self.send(channel, frames)
+        uuid = None if engine is None else engine[0]
+        self.books.answered(of[0], uuid=uuid, header=header, metadata=metadata, content=content, buffers=buffers)
 
 
 class Errand:
@@ -115,18 +113,21 @@ class Errand:
     def answer(self, content: Content, outcome: Outcome, engine: Engine | None) -> None:
         """Tell the client, and the books."""
         message = self._message
-        metadata = metadata_of(message.metadata, outcome, engine=engine, status=content["status"])
-        buffers = outcome.buffers if outcome.error is None and self._method == "apply" else []
-        header = self._desk.wire.header(f"{self._method}_reply", outcome.ended)
-        if self.path:
-            frames = self._desk.wire.pack(
-                header, content, parent=message.header_raw, metadata=metadata, idents=self.path, buffers=buffers
-            )
-            self._desk.send(self.channel, frames)
-        uuid = None if engine is None else engine[0]
-        self._desk.books.answered(
-            message.msg_id, uuid=uuid, header=header, metadata=metadata, content=content, buffers=buffers
+        self._desk.reply(
+            message,
+            content,
+            outcome,
+            to=(self.channel, self.path),
+            of=self._of,
+            engine=engine,
+            metadata=metadata_of(message.metadata, outcome, engine=engine, status=content["status"]),
+            buffers=given(outcome, self._method),
         )
+
+
+def given(outcome: Outcome, method: str) -> Sequence[Frame]:
+    """What a call gave, in buffers; a cell's answer has none."""
+    return outcome.buffers if outcome.error is None and method == "apply" else []
 
 
 def tell_input(desk: Desk, message: Message, *, of: tuple[str, bytes], engine: Engine) -> None:

@@ -30,7 +30,6 @@ from hiersched.protocol.framing import Frame, inline
 from hiersched.runtime.driver import Driver
 
 DOOR: Link = b"ipyparallel-door"
-Answer = m.Executed | m.Census | m.Because
 
 
 class _Said:
@@ -152,10 +151,6 @@ class Exchange:
         return self._session << m.SESSION_SHIFT | next(self._numbers)
 
     # --- how they end -------------------------------------------------------------------------------------------------
-
-    def end_of(self, task: m.TaskId) -> tuple[bool, int] | None:
-        """(whether it succeeded, the rank it ran on) of a request that has ended and is not forgotten."""
-        return self._table.ledger.end_of(task)
 
     def _deliver(self, message: m.Message, frames: Sequence[Frame]) -> None:
         self._heard.append((message, frames))

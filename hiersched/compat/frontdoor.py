@@ -123,7 +123,7 @@ class FrontDoor:
         _log.warning("dropped a message on %s: %s", channel, error)
         if not path or (message is None and channel != "registration"):
             return
-        kind = "hub_error" if channel == "registration" else _reply_to(message)
+        kind = "hub_error" if message is None or channel == "registration" else message.reply_type
         parent = NO_PARENT if message is None else message.header_raw
         self._sockets.send(channel, self._wire.pack(kind, error_content(error), parent=parent, idents=path))
 
@@ -183,9 +183,3 @@ def _database(config: DoorConfig, session: str) -> BaseDB:
         return import_item(config.db)(**{"session": session, **config.db_arguments})
     except (ImportError, TypeError) as error:
         raise UserError(f"{config.db!r} is no database for records: {error}") from None
-
-
-def _reply_to(message: Message | None) -> str:
-    """The type of the reply to a message."""
-    asked = "" if message is None else message.msg_type
-    return f"{asked.removesuffix('_request')}_reply"

@@ -20,22 +20,16 @@ from hiersched.core.effects import DOORBELL, Link
 from hiersched.data.cells import Cell
 from hiersched.data.outcomes import PackedOutcome, pack_outcome_error
 from hiersched.data.outputs import Text, pack_outputs
-from hiersched.data.reports import Failure, read_report
 from hiersched.errors import ProtocolError
 from hiersched.kernels import bitset
 from hiersched.limits import BLOB_TIMEOUT_S, GUEST_OUTPUT_TIMEOUT_S, OUTPUT_FLUSH_S, OUTPUT_PIECE_BYTES_MAX
-from hiersched.nodes.answers import Answers
+from hiersched.nodes.answers import BLOB_LOST, CANCELLED, INTERRUPTED, Answers, text_of
 from hiersched.nodes.stock import Stock, results_among
 from hiersched.nodes.transcript import Transcript
 from hiersched.protocol import messages as m
 from hiersched.protocol.framing import Frame, split_frames, whole
 
 Work = m.Call | m.Task
-
-_CANCELLED = "cancelled before it started"
-_INTERRUPTED = "interrupted while it ran"
-_BLOB_LOST = "data of it is no longer held anywhere; submit it again"
-_TEXT_CHARS_MAX = 1_000  # of what explains a result without an outcome
 
 
 class Door(Protocol):
@@ -166,7 +160,7 @@ class Guest:
             self._awaited = None
         self._work = deque([entry for entry in self._work if _id_of(entry[0]) not in ids])
         for work in withdrawn:
-            self._answer_without(work, m.CANCELLED, _CANCELLED)
+            self._answer_without(work, m.CANCELLED, CANCELLED)
         self._next()
 
     # --- to the engine ------------------------------------------------------------------------------------------------
@@ -184,7 +178,7 @@ class Guest:
             self._awaited = None
             self._work.popleft()
             if wanted:
-                self._answer_without(work, m.BLOB_LOST, _BLOB_LOST)
+                self._answer_without(work, m.BLOB_LOST, BLOB_LOST)
             else:
                 self._begin(work, frames, found)
 
@@ -282,13 +276,13 @@ class Guest:
         answers = self._answers
         assert answers is not None, "only a guest that has a rank is given work"
         if code == m.CANCELLED:
-            self._answer_without(work, code, _CANCELLED)
+            self._answer_without(work, code, CANCELLED)
         elif code == m.INTERRUPTED and run.struck:
-            self._answer_without(work, code, _INTERRUPTED)
+            self._answer_without(work, code, INTERRUPTED)
         elif type(work) is m.Call:
             answers.reply(work.request, packed)
         elif code == m.UNMET:
-            self._answer_without(work, code, _text_of(packed))
+            self._answer_without(work, code, text_of(packed))
         else:
             assert type(work) is m.Task
             duration_us = int((time.monotonic() - run.started_s) * 1e6)
@@ -350,10 +344,3 @@ def _buffer(frame: Frame) -> Frame:
 def _failure(error: Exception) -> PackedOutcome:
     now = time.time()
     return pack_outcome_error(error, started=now, ended=now)
-
-
-def _text_of(packed: PackedOutcome) -> str:
-    """What an outcome that does not travel says."""
-    failure = read_report(packed.reports[0])
-    assert isinstance(failure, Failure), "an outcome that failed reports first how"
-    return f"{failure.ename}: {failure.evalue}"[:_TEXT_CHARS_MAX]

@@ -75,7 +75,7 @@ class Hub:
     def _answer(self, message: Message) -> None:
         kind = message.msg_type
         if kind in self._of_records:
-            reply = _reply_to(kind)
+            reply = message.reply_type
             try:
                 content, buffers = self._of_records[kind](message.content)
             except LookupError as error:
@@ -86,7 +86,7 @@ class Hub:
         elif kind in self._of_cluster:
             told = self._of_cluster[kind](message)
             if told is not None:
-                self._reply(message, _reply_to(kind), told)
+                self._reply(message, message.reply_type, told)
         else:
             raise KeyError(f"Bad Message Type: {kind!r}")
 
@@ -178,7 +178,3 @@ class Hub:
     def _stop_dask(self, message: Message) -> Content:
         self.close()
         return OK
-
-
-def _reply_to(request: str) -> str:
-    return request.removesuffix("_request") + "_reply"

@@ -55,6 +55,11 @@ class Message(msgspec.Struct, eq=False, gc=False):
         return str(self.header["msg_type"])
 
     @property
+    def reply_type(self) -> str:
+        """The type of its reply."""
+        return f"{self.msg_type.removesuffix('_request')}_reply"
+
+    @property
     def session(self) -> str:
         """Its sender."""
         return str(self.header.get("session", ""))

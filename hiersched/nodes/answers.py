@@ -10,10 +10,23 @@ import time
 
 from hiersched.core.kept import Kept
 from hiersched.data.outcomes import PackedOutcome
+from hiersched.data.reports import Failure, read_report
 from hiersched.kernels import bitset
 from hiersched.nodes.line import Line
 from hiersched.protocol import messages as m
 from hiersched.protocol.framing import Frame, batches, inline
+
+CANCELLED = "cancelled before it started"
+INTERRUPTED = "interrupted while it ran"
+BLOB_LOST = "data of it is no longer held anywhere; submit it again"
+_TEXT_CHARS_MAX = 1_000  # of what explains a result without an outcome
+
+
+def text_of(packed: PackedOutcome) -> str:
+    """What an outcome that does not travel says."""
+    failure = read_report(packed.reports[0])
+    assert isinstance(failure, Failure), "an outcome that failed reports first how"
+    return f"{failure.ename}: {failure.evalue}"[:_TEXT_CHARS_MAX]
 
 
 class Answers:

@@ -27,10 +27,9 @@ from msgspec.structs import replace
 from hiersched.core.effects import link_of
 from hiersched.core.topology import Child
 from hiersched.data.outcomes import PackedOutcome
-from hiersched.data.reports import Failure, read_report
 from hiersched.errors import ProtocolError, VersionMismatch
 from hiersched.limits import BLOB_TIMEOUT_S, FUNCTIONS_CACHED_MAX, RESULT_GIVEN_BYTES_MAX, RESULTS_FLUSH_S
-from hiersched.nodes.answers import Answers
+from hiersched.nodes.answers import BLOB_LOST, CANCELLED, INTERRUPTED, Answers, text_of
 from hiersched.nodes.facts import ClusterFacts
 from hiersched.nodes.floor import OURS, THEIRS, Floor
 from hiersched.nodes.lanes import Lanes
@@ -45,10 +44,6 @@ from hiersched.runtime.zmq_link import Uplink, context
 
 _NO_SUPPLIES: Supplies = {}
 _WITH_OUTCOME = frozenset({0, m.RAISED})  # codes
-_CANCELLED = "cancelled before it started"
-_INTERRUPTED = "interrupted while it ran"
-_BLOB_LOST = "data of it is no longer held anywhere; submit it again"
-_TEXT_CHARS_MAX = 1_000  # of what explains a result without an outcome
 
 
 class Engine:
@@ -127,9 +122,9 @@ class Engine:
         self._work = deque([entry for entry in self._work if _id_of(entry[0]) not in ids])
         for work in dropped:
             if type(work) is m.Task:
-                self._answers.add_without(work, m.CANCELLED, _CANCELLED)
+                self._answers.add_without(work, m.CANCELLED, CANCELLED)
             else:
-                self._answers.reply_without(_id_of(work), m.CANCELLED, _CANCELLED)
+                self._answers.reply_without(_id_of(work), m.CANCELLED, CANCELLED)
         self._answers.flush()
 
     # --- the doorbell -------------------------------------------------------------------------------------------------
@@ -203,7 +198,7 @@ class Engine:
         if packed.code not in _WITH_OUTCOME:
             self.speaker.speak(last=True)
             if packed.code == m.INTERRUPTED and self._withdrawn == call.request:
-                self._answers.reply_without(call.request, m.INTERRUPTED, _INTERRUPTED)
+                self._answers.reply_without(call.request, m.INTERRUPTED, INTERRUPTED)
                 return
         self._answers.reply(call.request, packed)
         if packed.code and call.lane == m.CELL_LANE and self._lanes.halts:
@@ -311,7 +306,7 @@ class Engine:
 
     def _why_not(self) -> tuple[int, str]:
         """Why the work at hand does not run."""
-        return (m.CANCELLED, _CANCELLED) if self._withdrawn == self._current else (m.BLOB_LOST, _BLOB_LOST)
+        return (m.CANCELLED, CANCELLED) if self._withdrawn == self._current else (m.BLOB_LOST, BLOB_LOST)
 
     # --- out ----------------------------------------------------------------------------------------------------------
 
@@ -324,10 +319,10 @@ class Engine:
         if code not in _WITH_OUTCOME:
             self.speaker.speak(last=True)
             if code == m.UNMET:
-                self._answers.add_without(task, code, _text_of(packed))
+                self._answers.add_without(task, code, text_of(packed))
                 return
             if self._withdrawn == task.id:
-                self._answers.add_without(task, code, _INTERRUPTED)
+                self._answers.add_without(task, code, INTERRUPTED)
                 return
             code = m.RAISED
         frames = self._answers.add(task, int(self._duration_s * 1e6), code, packed)
@@ -337,13 +332,6 @@ class Engine:
 
 def _id_of(work: m.Call | m.Task) -> m.TaskId:
     return work.id if type(work) is m.Task else work.request  # type: ignore[union-attr]
-
-
-def _text_of(packed: PackedOutcome) -> str:
-    """What an outcome that does not travel says."""
-    failure = read_report(packed.reports[0])
-    assert isinstance(failure, Failure), "an outcome that failed reports first how"
-    return f"{failure.ename}: {failure.evalue}"[:_TEXT_CHARS_MAX]
 
 
 def _detached(frame: Frame) -> Frame:
